@@ -1,0 +1,160 @@
+"""Every record that crosses a module border, and the letters of their shapes.
+
+Letters, here and in every signature of the package:
+
+| letter | meaning |
+| --- | --- |
+| `B` | images in a batch (`L` labelled, `U` unlabelled where both appear) |
+| `K` | bits of a code |
+| `C` | classes |
+| `D` | width of the backbone's feature |
+| `H W ch` | pixel rows, pixel columns, channels |
+| `S` | occlusion window scales |
+| `G` | cells a side of the grid of window positions |
+| `A` | independently rotated blocks (1 whole image, 4 quadrants) |
+| `N` | angle bins of one block, or rows of a database where no angle is near |
+| `M` | columns of a pair matrix (the codes a batch is compared with) |
+| `Q` | queries |
+
+Images are uint8 `[H, W, ch]` on disk and on the wire, float in [0, 1] inside the
+step. Labels are multi-hot float `[B, C]` in {0, 1}; a single label is a special
+case. `u` is H-Net's real output `[B, K]`; the code is +1 where `u >= 0`, else -1.
+"""
+
+from typing import Any, no_type_check
+
+from flax import struct
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+# The records are pytrees, and JAX rebuilds a pytree around whatever a transformation
+# puts at its leaves: shapes, shardings, axes, None. So `no_type_check` keeps the
+# checker of the tests out of their constructors; functions that take them are checked.
+
+Params = Any
+"""A pytree of arrays: parameters, statistics or optimiser moments."""
+
+
+@no_type_check
+class Batch(struct.PyTreeNode):
+    """One training batch, global or one device's share of it.
+
+    Labels of unlabelled images are absent by construction, not masked out.
+
+    Attributes:
+        image: labelled images, uint8 `[L, H, W, ch]`.
+        label: their labels, multi-hot `[L, C]` in {0, 1}.
+        unlabelled: unlabelled images, uint8 `[U, H, W, ch]`.
+    """
+
+    image: UInt8[Array, "L H W ch"]
+    label: Float[Array, "L C"]
+    unlabelled: UInt8[Array, "U H W ch"]
+
+
+@no_type_check
+class HashOutputs(struct.PyTreeNode):
+    """What H-Net says of a batch.
+
+    Attributes:
+        code: real-valued codes u, `[B, K]`, any real; their sign is the code.
+        feature: the backbone's feature, `[B, D]`.
+    """
+
+    code: Float[Array, "B K"]
+    feature: Float[Array, "B D"]
+
+
+@no_type_check
+class DeformationLogits(struct.PyTreeNode):
+    """A-Net's output for a batch: unnormalised log-probabilities.
+
+    Attributes:
+        scale: over window scales, `[*B, S]`.
+        position: over window positions, a grid for each scale, `[*B, S, G, G]`.
+        angle: over angle bins, for each rotated block, `[*B, A, N]`.
+    """
+
+    scale: Float[Array, "*B S"]
+    position: Float[Array, "*B S G G"]
+    angle: Float[Array, "*B A N"]
+
+
+@no_type_check
+class Deformation(struct.PyTreeNode):
+    """One drawn deformation of one image (a leading `B` once vmapped).
+
+    Attributes:
+        scale: one-hot over window scales, `[*B, S]`; straight-through gradient.
+        position: one-hot over each scale's grid, `[*B, S, G, G]`; likewise.
+        angle: rotation of each block in radians, counter-clockwise, `[*B, A]`.
+    """
+
+    scale: Float[Array, "*B S"]
+    position: Float[Array, "*B S G G"]
+    angle: Float[Array, "*B A"]
+
+
+@no_type_check
+class PaceState(struct.PyTreeNode):
+    """The self-paced threshold and what its update needs.
+
+    Attributes:
+        threshold: lambda, the hardness A-Net aims at and H-Net still accepts, a
+            share of bits in [0, 1].
+        accepted: running mean of the share of generated samples accepted, [0, 1].
+        hardness: running mean of their hardness, [-1, 1].
+    """
+
+    threshold: Float[Array, ""]
+    accepted: Float[Array, ""]
+    hardness: Float[Array, ""]
+
+
+@no_type_check
+class AlignmentState(struct.PyTreeNode):
+    """Running class marginals, for distribution alignment of pseudo-labels.
+
+    Attributes:
+        prior: share of labelled images that carry each class, `[C]` in [0, 1].
+        predicted: the teacher's mean posterior on unlabelled images, `[C]`.
+    """
+
+    prior: Float[Array, "C"]
+    predicted: Float[Array, "C"]
+
+
+@no_type_check
+class TrainState(struct.PyTreeNode):
+    """All that training carries from step to step; all of it is checkpointed.
+
+    Attributes:
+        step: completed steps.
+        key: the root key; never split, only folded with the step.
+        hnet: H-Net's parameters.
+        anet: A-Net's parameters.
+        batch_stats: H-Net's running normalisation statistics ({} without any).
+        teacher: exponential moving average of `hnet`; what evaluation uses.
+        teacher_stats: the same average of `batch_stats`.
+        hnet_opt: H-Net's optimiser state.
+        anet_opt: A-Net's optimiser state.
+        centres: class centres, `[C, K]` in {-1, +1}; fixed.
+        pace: the self-paced threshold and its running means.
+        alignment: class marginals of the pseudo-labels.
+    """
+
+    step: Int[Array, ""]
+    key: Key[Array, ""]
+    hnet: Params
+    anet: Params
+    batch_stats: Params
+    teacher: Params
+    teacher_stats: Params
+    hnet_opt: Params
+    anet_opt: Params
+    centres: Float[Array, "C K"]
+    pace: PaceState
+    alignment: AlignmentState
+
+
+Metrics = dict[str, Float[Array, ""]]
+"""Scalars that leave a step, each already reduced over the global batch."""
