@@ -1,0 +1,163 @@
+"""What a retrieval metric is given, checked once and packed into machine words.
+
+A database of 59,000 codes of 48 bits is 0.5 MB once packed, and both the Hamming
+distance and "shares a label" become a few XORs and ANDs on 32-bit words.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Shaped, UInt32
+
+ArrayLike = np.ndarray | jax.Array
+
+# 2K + 1 still fits the 16 bits of a key.
+_MOST_BITS = 32767
+
+
+class PackedSets(NamedTuple):
+    """Queries and database as 32-bit words.
+
+    Attributes:
+        query_code: `[Q, W]`, W = ceil(K / 32); K bits, zero-filled.
+        database_code: `[N, W]`, likewise.
+        query_label: `[Q, V]`: a bit a class, or (V = 1) the class's number.
+        database_label: `[N, V]`, likewise.
+        labelled: whether a query carries any label, `[Q]`.
+        by_number: whether labels are numbers, to be compared, not intersected.
+        bits: K.
+    """
+
+    query_code: UInt32[np.ndarray, "Q W"]
+    database_code: UInt32[np.ndarray, "N W"]
+    query_label: UInt32[np.ndarray, "Q V"]
+    database_label: UInt32[np.ndarray, "N V"]
+    labelled: Bool[np.ndarray, "Q"]
+    by_number: bool
+    bits: int
+
+
+def pack_sets(
+    query_codes: Shaped[ArrayLike, "..."],
+    query_labels: Shaped[ArrayLike, "..."],
+    database_codes: Shaped[ArrayLike, "..."],
+    database_labels: Shaped[ArrayLike, "..."],
+) -> PackedSets:
+    """Checks queries and database against each other and packs them.
+
+    Nothing the caller owns is written to.
+
+    Args:
+        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
+        database_codes: `[N, K]`, likewise.
+        database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
+
+    Returns:
+        The packed sets.
+
+    Raises:
+        ValueError: an empty side, K, C or lengths that disagree, NaN, codes that are
+            not signed numbers, labels that are neither multi-hot nor class numbers.
+    """
+    query_code = _signs("query_codes", query_codes)
+    database_code = _signs("database_codes", database_codes)
+    bits = query_code.shape[1]
+    if database_code.shape[1] != bits:
+        raise ValueError(
+            f"database_codes: found {database_code.shape[1]} bits; accepted are as "
+            f"many as query_codes has, {bits}"
+        )
+    query_label = _labels("query_labels", query_labels, len(query_code))
+    database_label = _labels("database_labels", database_labels, len(database_code))
+    if query_label.shape[1:] != database_label.shape[1:]:
+        raise ValueError(
+            f"database_labels: found a label of shape {database_label.shape[1:]}; "
+            f"accepted is that of query_labels, {query_label.shape[1:]}"
+        )
+    by_number = query_label.ndim == 1
+    if by_number:
+        words = query_label[:, None], database_label[:, None]
+        labelled = np.full(len(query_label), True)
+    else:
+        words = _words(query_label), _words(database_label)
+        labelled = np.logical_or.reduce(query_label, axis=1)
+    return PackedSets(
+        query_code=_words(query_code),
+        database_code=_words(database_code),
+        query_label=words[0],
+        database_label=words[1],
+        labelled=labelled,
+        by_number=by_number,
+        bits=bits,
+    )
+
+
+def check_top_k(top_k: int | None) -> None:
+    """Refuses a cut-off below 1; the whole ranking is None, never -1.
+
+    Args:
+        top_k: ranks counted, or None for all.
+
+    Raises:
+        ValueError: `top_k` is below 1.
+    """
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k: found {top_k}; accepted are None or a number >= 1")
+
+
+def _signs(name: str, codes: ArrayLike) -> np.ndarray:
+    """Codes as booleans `[rows, K]`, True for +1."""
+    array = np.asarray(codes)
+    if array.ndim != 2 or 0 in array.shape or array.shape[1] > _MOST_BITS:
+        raise ValueError(
+            f"{name}: found shape {array.shape}; accepted is [rows, bits], rows >= 1 "
+            f"and bits 1 to {_MOST_BITS}"
+        )
+    # {0, 1} and packed bytes would all binarise to +1, silently.
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    if not floating and not np.issubdtype(array.dtype, np.signedinteger):
+        raise ValueError(
+            f"{name}: found dtype {array.dtype}; accepted are signed numbers, "
+            f"binarised at 0"
+        )
+    if floating and np.isnan(array).any():
+        rows = int(np.isnan(array).any(axis=1).sum())
+        raise ValueError(f"{name}: found NaN in {rows} rows; accepted are real numbers")
+    return array >= 0
+
+
+def _labels(name: str, labels: ArrayLike, rows: int) -> np.ndarray:
+    """Labels as booleans `[rows, C]` or as class numbers, uint32 `[rows]`."""
+    array = np.asarray(labels)
+    if array.ndim not in (1, 2) or len(array) != rows or array.shape[-1] == 0:
+        raise ValueError(
+            f"{name}: found shape {array.shape}; accepted is [{rows}] or "
+            f"[{rows}, classes], a label for each code"
+        )
+    if array.ndim == 2:
+        if not ((array == 0) | (array == 1)).all():
+            raise ValueError(
+                f"{name}: found values other than 0 and 1; accepted is multi-hot"
+            )
+        return array == 1
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"{name}: found one {array.dtype} a row; accepted are integer class "
+            f"numbers [rows] or multi-hot [rows, classes]"
+        )
+    if array.min() < 0 or array.max() > np.iinfo(np.uint32).max:
+        raise ValueError(
+            f"{name}: found class numbers {array.min()} to {array.max()}; "
+            f"accepted are 0 to 2**32 - 1"
+        )
+    return array.astype(np.uint32)
+
+
+def _words(flags: np.ndarray) -> np.ndarray:
+    """Booleans `[rows, n]` as uint32 words `[rows, ceil(n / 32)]`."""
+    packed = np.packbits(flags, axis=1)
+    filled = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 4)))
+    return np.ascontiguousarray(filled).view(np.uint32)

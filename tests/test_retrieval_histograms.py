@@ -1,0 +1,153 @@
+"""Distance histograms against loops, at odd sizes, and what they refuse."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssah_jax import retrieval
+from ssah_jax.retrieval import histograms
+
+
+def make(seed=0, *, queries=7, items=83, bits=12, classes=5, density=0.3):
+    rng = np.random.default_rng(seed)
+    return (
+        rng.normal(size=(queries, bits)).astype(np.float32),
+        (rng.random((queries, classes)) < density).astype(np.float32),
+        rng.normal(size=(items, bits)).astype(np.float32),
+        (rng.random((items, classes)) < density).astype(np.float32),
+    )
+
+
+def loops(query_codes, query_labels, database_codes, database_labels):
+    bits = query_codes.shape[1]
+    count = np.zeros((len(query_codes), bits + 1), int)
+    relevant = np.zeros_like(count)
+    for q in range(len(query_codes)):
+        for n in range(len(database_codes)):
+            distance = 0
+            for k in range(bits):
+                one, two = query_codes[q, k] >= 0, database_codes[n, k] >= 0
+                distance += one != two
+            count[q, distance] += 1
+            relevant[q, distance] += (query_labels[q] * database_labels[n]).max() > 0
+    return count, relevant
+
+
+@pytest.mark.parametrize(
+    ("bits", "classes"), [(1, 1), (12, 5), (48, 40), (100, 300), (127, 3), (200, 3)]
+)
+def test_equals_loops(bits, classes):
+    sets = make(bits, bits=bits, classes=classes, items=41, density=1.2 / classes)
+    count, relevant = retrieval.distance_histograms(*sets)
+    wanted = loops(*sets)
+    np.testing.assert_array_equal(count, wanted[0])
+    np.testing.assert_array_equal(relevant, wanted[1])
+    assert count.dtype == relevant.dtype == np.int64
+
+
+def test_farthest_and_nearest_at_every_key_width():
+    for bits in (127, 128, 300):
+        ones = np.ones((1, bits), np.float32)
+        both = np.concatenate([ones, -ones])
+        count, relevant = retrieval.distance_histograms(
+            ones, np.array([1]), both, np.array([0, 1])
+        )
+        assert (count[0, 0], count[0, bits], count.sum()) == (1, 1, 2)
+        assert (relevant[0, bits], relevant.sum()) == (1, 1)
+
+
+@pytest.mark.parametrize("query_block", [1, 3, 7, 256])
+@pytest.mark.parametrize("database_block", [1, 16, 82, 83, 65536])
+def test_blocks_do_not_matter(query_block, database_block):
+    sets = make()
+    found = retrieval.distance_histograms(
+        *sets, query_block=query_block, database_block=database_block
+    )
+    wanted = loops(*sets)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1], wanted[1])
+
+
+def test_one_compilation_for_all_blocks():
+    sets = make(queries=11, items=100, bits=40)
+    histograms._keys.clear_cache()
+    retrieval.distance_histograms(*sets, query_block=4, database_block=32)
+    assert histograms._keys._cache_size() == 1
+
+
+def test_class_numbers_equal_one_hot():
+    queries, _, items, _ = make()
+    rng = np.random.default_rng(1)
+    query, item = rng.integers(0, 40, 7), rng.integers(0, 40, 83)
+    by_number = retrieval.distance_histograms(queries, query, items, item)
+    one_hot = np.eye(40)
+    by_flag = retrieval.distance_histograms(
+        queries, one_hot[query], items, one_hot[item]
+    )
+    assert by_number[1].sum() > 0
+    np.testing.assert_array_equal(by_number, by_flag)
+
+
+def test_every_class_can_be_shared():
+    codes, labels = np.ones((70, 4)), np.eye(70)
+    _, relevant = retrieval.distance_histograms(codes, labels, codes, labels)
+    np.testing.assert_array_equal(relevant.sum(axis=1), np.ones(70))
+
+
+def test_kinds_of_arrays():
+    queries, query, items, item = make()
+    wanted = retrieval.distance_histograms(queries, query, items, item)
+    for codes, labels in [
+        (lambda a: jnp.asarray(a, jnp.bfloat16), jnp.asarray),
+        (lambda a: np.where(a >= 0, 1, -1).astype(np.int8), lambda a: a.astype(bool)),
+        (np.asfortranarray, lambda a: a.astype(np.int32)),
+    ]:
+        found = retrieval.distance_histograms(
+            codes(queries), labels(query), codes(items), labels(item)
+        )
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_zero_output_counts_as_positive():
+    # Published code takes sign(0) = 0, whose distances are halves.
+    zero, one = np.zeros((1, 4), np.float32), np.ones((1, 4), np.float32)
+    label = np.array([0])
+    count, _ = retrieval.distance_histograms(zero, label, one, label)
+    np.testing.assert_array_equal(count, [[1, 0, 0, 0, 0]])
+
+
+CASES = {
+    "bits": (dict(database_codes=np.ones((4, 5))), "database_codes: found 5 bits"),
+    "classes": (dict(database_labels=np.ones((4, 2))), "database_labels: found a lab"),
+    "kinds": (dict(database_labels=np.ones(4, int)), "database_labels: found a label"),
+    "length": (dict(query_labels=np.ones((2, 3))), r"query_labels: found shape \(2, 3"),
+    "items": (dict(database_labels=np.ones((5, 3))), "database_labels: found shape"),
+    "no query": (dict(query_codes=np.ones((0, 6))), "query_codes: found shape"),
+    "no item": (dict(database_codes=np.ones((0, 6))), "database_codes: found shape"),
+    "no bit": (dict(query_codes=np.ones((3, 0))), "query_codes: found shape"),
+    "bits too many": (dict(query_codes=np.ones((3, 32768))), "bits 1 to 32767"),
+    "nan": (dict(database_codes=np.full((4, 6), np.nan)), "database_codes: found NaN"),
+    "bool": (dict(query_codes=np.ones((3, 6), bool)), "query_codes: found dtype bool"),
+    "bytes": (dict(query_codes=np.ones((3, 6), np.uint8)), "found dtype uint8"),
+    "minus one": (dict(query_labels=-np.ones((3, 3))), "query_labels: found values"),
+    "real": (dict(query_labels=np.ones(3)), "query_labels: found one float64 a row"),
+    "negative": (dict(query_labels=-np.ones(3, int)), "query_labels: found class num"),
+    "query block": (dict(query_block=0), "query_block: found 0"),
+    "database block": (dict(database_block=-1), "database_block: found -1"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_errors(name):
+    change, message = CASES[name]
+    good = dict(
+        query_codes=np.ones((3, 6)),
+        query_labels=np.ones((3, 3)),
+        database_codes=np.ones((4, 6)),
+        database_labels=np.ones((4, 3)),
+    )
+    retrieval.distance_histograms(**good)
+    with pytest.raises(ValueError, match=message) as error:
+        retrieval.distance_histograms(**good | change)
+    assert "\n" not in str(error.value)
+    assert "accepted" in str(error.value)
