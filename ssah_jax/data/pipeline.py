@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from ssah_jax.data import _random
+from ssah_jax.data import seeded
 from ssah_jax.data.sources import ImageSequence, Part, Source
 from ssah_jax.data.splits import Split
 from ssah_jax.types import Batch
@@ -61,7 +61,7 @@ class BatchOrder:
         self._share = batch_size // process_count
         self._offset = process_index * self._share
         self._epoch = functools.lru_cache(_CACHED_EPOCHS)(
-            lambda epoch: _random.permutation(seed, len(indices), name, epoch)
+            lambda epoch: seeded.permutation(seed, len(indices), name, epoch)
         )
 
     def __len__(self) -> int:

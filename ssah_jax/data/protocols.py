@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from ssah_jax.data import _random
+from ssah_jax.data import seeded
 from ssah_jax.data.sources import Part, Source
 from ssah_jax.data.splits import Split, find_leaks, split_from_json, split_to_json
 
@@ -103,7 +103,7 @@ def _low_label(
             "the number of test images"
         )
     labels = source.train.labels
-    order = _random.permutation(seed, len(labels), "labelled")
+    order = seeded.permutation(seed, len(labels), "labelled")
     taken, room = _walk(labels[order], np.full(source.num_classes, labels_per_class))
     if room.any():
         lacking = int(np.argmax(room))
@@ -121,7 +121,7 @@ def _low_label(
                 f"num_unlabelled: found {num_unlabelled}, expected at most "
                 f"{len(database)}, the number of training images without labels"
             )
-        chosen = _random.permutation(seed, len(database), "unlabelled")
+        chosen = seeded.permutation(seed, len(database), "unlabelled")
         unlabelled = np.sort(database[chosen[:num_unlabelled]])
     if not len(database):
         raise ValueError(
@@ -206,8 +206,8 @@ def _draw_balanced(
     fewest first, until all places are filled; images without any label come last.
     """
     num_classes = labels.shape[1]
-    class_order = _random.permutation(seed, num_classes, name, "classes")
-    left = candidates[_random.permutation(seed, len(candidates), name)]
+    class_order = seeded.permutation(seed, num_classes, name, "classes")
+    left = candidates[seeded.permutation(seed, len(candidates), name)]
     filled = np.zeros(num_classes, np.int64)
     drawn = left[:0]
     while len(drawn) < number:

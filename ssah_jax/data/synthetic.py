@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from ssah_jax.data import _random
+from ssah_jax.data import seeded
 
 _BLOBS = 3
 _MAX_LABELS = 3
@@ -57,7 +57,7 @@ def generate(
     prototypes = _prototypes(
         seed, num_classes=num_classes, image_size=image_size, channels=channels
     )
-    rng = _random.generator(seed, "synthetic", part)
+    rng = seeded.generator(seed, "synthetic", part)
     labels = np.zeros((num_images, num_classes), np.float32)
     labels[np.arange(num_images), np.arange(num_images) % num_classes] = 1
     if multi_label:
@@ -79,7 +79,7 @@ def _prototypes(
     seed: int, *, num_classes: int, image_size: int, channels: int
 ) -> Float[np.ndarray, "C H H ch"]:
     """One image of blobs for each class, in [0, 1], `[C, H, H, ch]`."""
-    rng = _random.generator(seed, "synthetic", "prototypes")
+    rng = seeded.generator(seed, "synthetic", "prototypes")
     centre = rng.uniform(0.15, 0.85, size=(num_classes, _BLOBS, 2))
     width = rng.uniform(0.08, 0.18, size=(num_classes, _BLOBS))
     colour = rng.uniform(0.5, 1.0, size=(num_classes, _BLOBS, channels))

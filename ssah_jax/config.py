@@ -1,0 +1,463 @@
+"""Configuration: a ConfigDict at the edge, frozen dataclasses within.
+
+A file in `configs/` starts from `default()`, a locked `ConfigDict`, and changes what
+differs. `from_config_dict` turns it into a validated `Config` before anything
+compiles; the library itself sees only the frozen dataclasses below.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from ml_collections import ConfigDict
+
+from ssah_jax.networks.backbones import BACKBONES
+from ssah_jax.networks.layers import NORMS
+from ssah_jax.pacing import WEIGHT_KINDS
+
+
+class ConfigError(ValueError):
+    """A user's configuration is wrong; the message is one line that says where."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they are split.
+
+    Attributes:
+        source: "digits", "idx" or "synthetic"; see `ssah_jax.data.sources`.
+        path: directory of an "idx" source; empty where there is none.
+        protocol: named split; see `ssah_jax.data.protocols`.
+        num_queries: test images that are queries.
+        num_validation: further test images that are validation queries.
+        mean: of each channel in [0, 1]; one value serves all channels.
+        std: of each channel.
+        max_shift: weak augmentation shifts by up to so many pixels.
+        flip: weak augmentation mirrors half of the images.
+        multi_label: whether an image may have several labels.
+    """
+
+    source: str = "digits"
+    path: str = ""
+    protocol: str = "low_label"
+    num_queries: int = 1000
+    num_validation: int = 1000
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    max_shift: int = 2
+    flip: bool = False
+    multi_label: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchConfig:
+    """Images in a step, over all devices.
+
+    Attributes:
+        labelled: L.
+        unlabelled: U.
+    """
+
+    labelled: int = 64
+    unlabelled: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class HNetConfig:
+    """The hashing network; see `ssah_jax.networks.hnet.HNet`.
+
+    Attributes:
+        backbone: "small_conv" or "alexnet".
+        widths: channels of the blocks of "small_conv".
+        norm: "batch", "group" or "none".
+        share_stats: let clean and generated images share batch statistics.
+    """
+
+    backbone: str = "small_conv"
+    widths: tuple[int, ...] = (32, 64, 128)
+    norm: str = "batch"
+    share_stats: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ANetConfig:
+    """The adversarial network and the deformations it may choose.
+
+    Attributes:
+        kind: "anet" learns deformations, "random" draws them uniformly from the same
+            family, "none" makes no hard samples.
+        trainer: estimator of A-Net's gradient through the draw: "straight_through",
+            or "score" (the score function, which tries instead of extrapolating).
+        width: channels of its trunk.
+        scales: window sides as shares of the image's.
+        grid: G, window positions a side.
+        blocks: A, rotated blocks: 1, 4, 9, ...
+        angle_bins: N.
+        max_degrees: largest angle, in degrees.
+        temperature: of the Gumbel-softmax relaxation.
+        fill: what a window shows: "zero", "mean" or "noise".
+        border: what lies outside a rotated image: "zeros" or "edge".
+        entropy_floor: least entropy of each image's choices, a share of the maximum.
+        scale_entropy_floor: least entropy of the scales' mean over the batch.
+        position_entropy_floor: the same of window positions.
+        angle_entropy_floor: the same of angles.
+        entropy_weight: of both penalties beside the pursuit of the threshold.
+    """
+
+    kind: str = "anet"
+    trainer: str = "score"
+    width: int = 16
+    scales: tuple[float, ...] = (0.2, 0.35, 0.5)
+    grid: int = 7
+    blocks: int = 1
+    angle_bins: int = 7
+    max_degrees: float = 30.0
+    temperature: float = 1.0
+    fill: str = "zero"
+    border: str = "zeros"
+    entropy_floor: float = 0.3
+    scale_entropy_floor: float = 0.8
+    position_entropy_floor: float = 0.9
+    angle_entropy_floor: float = 0.8
+    entropy_weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights (0 leaves a term out) and shapes of H-Net's losses.
+
+    Attributes:
+        pair: weight of the balanced logistic pair loss.
+        pair_alpha: logit of two equal codes.
+        point: weight of the pointwise loss towards class centres.
+        point_scale: inverse temperature of its softmax.
+        point_margin: margin on the cosine to the true centre.
+        quantisation: weight of the quantisation loss.
+        hard: weight of similarity on paced generated labelled images.
+        consistent: weight of the consistent loss towards class centres.
+        consistent_pair: weight of the consistent loss on pairs with labelled images.
+        label_offset: cosine to a centre at which a label is as likely as not, where
+            images have several labels.
+        gate: probability from which the teacher is believed.
+        align: align the teacher's class distribution with the labels'.
+        ramp: share of all steps over which the consistent losses ramp up.
+    """
+
+    pair: float = 0.5
+    pair_alpha: float = 8.0
+    point: float = 1.0
+    point_scale: float = 10.0
+    point_margin: float = 0.2
+    quantisation: float = 0.1
+    hard: float = 1.0
+    consistent: float = 1.0
+    consistent_pair: float = 0.0
+    label_offset: float = 0.3
+    gate: float = 0.9
+    align: bool = True
+    ramp: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class PaceConfig:
+    """The self-paced policy; see `ssah_jax.pacing`.
+
+    Attributes:
+        rule: "schedule" (linear over the run) or "feedback".
+        weight: self-paced regulariser: "hard", "linear" or "log".
+        start: threshold at the first step, a share of bits.
+        end: largest threshold.
+        rate: feedback's change of a step.
+        share: of generated samples that A-Net is to keep under the threshold.
+        slack: H-Net accepts samples up to (1 + slack) times the threshold.
+        target: feedback aims at this accepted share.
+        tolerance: feedback raises the threshold while the accepted share is within
+            this of `target`, and lowers it when more are accepted.
+    """
+
+    rule: str = "schedule"
+    weight: str = "hard"
+    start: float = 0.05
+    end: float = 0.15
+    rate: float = 5e-4
+    share: float = 0.5
+    slack: float = 1.0
+    target: float = 0.8
+    tolerance: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Both optimisers (AdamW for H-Net, Adam for A-Net) and the teacher.
+
+    Attributes:
+        learning_rate: H-Net's largest; warms up linearly, falls as a cosine to 0.
+        anet_learning_rate: A-Net's, constant.
+        warmup: share of all steps of the warm-up.
+        weight_decay: of H-Net's matrices and kernels.
+        clip_norm: largest global norm of either gradient.
+        ema_decay: of the teacher, reached gradually: min(decay, (1 + t) / (10 + t)).
+    """
+
+    learning_rate: float = 2e-3
+    anet_learning_rate: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 5e-4
+    clip_norm: float = 5.0
+    ema_decay: float = 0.995
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Validation in training, and the final evaluation.
+
+    Attributes:
+        every: steps between evaluations on validation queries; 0 for never.
+        batch: images encoded at once, over all devices.
+        top_k: cut-off of mAP; 0 ranks the whole database.
+        precision_at: ranks at which precision is reported.
+        max_database: validation ranks at most so many database images; the final
+            evaluation ranks all.
+    """
+
+    every: int = 500
+    batch: int = 512
+    top_k: int = 0
+    precision_at: tuple[int, ...] = (100, 500, 1000)
+    max_database: int = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides a run. Two runs with equal configs are equal.
+
+    Attributes:
+        seed: of the split, the initial parameters and every random draw.
+        bits: K.
+        labels_per_class: labelled images of each class.
+        steps: training steps.
+        log_every: steps between lines of metrics.jsonl.
+        checkpoint_every: steps between checkpoints.
+        data: see `DataConfig`.
+        batch: see `BatchConfig`.
+        hnet: see `HNetConfig`.
+        anet: see `ANetConfig`.
+        loss: see `LossConfig`.
+        pace: see `PaceConfig`.
+        optim: see `OptimConfig`.
+        eval: see `EvalConfig`.
+    """
+
+    seed: int = 0
+    bits: int = 32
+    labels_per_class: int = 50
+    steps: int = 2000
+    log_every: int = 20
+    checkpoint_every: int = 500
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    batch: BatchConfig = dataclasses.field(default_factory=BatchConfig)
+    hnet: HNetConfig = dataclasses.field(default_factory=HNetConfig)
+    anet: ANetConfig = dataclasses.field(default_factory=ANetConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    pace: PaceConfig = dataclasses.field(default_factory=PaceConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+
+
+def default() -> ConfigDict:
+    """The default configuration as a locked ConfigDict, for files in `configs/`."""
+    return ConfigDict(dataclasses.asdict(Config())).lock()
+
+
+def from_config_dict(values: Mapping[str, Any] | ConfigDict) -> Config:
+    """Convert and validate.
+
+    Args:
+        values: a ConfigDict or any nested mapping of `Config`'s fields; what is left
+            out keeps its default.
+
+    Raises:
+        ConfigError: on an unknown field, a wrong type or a value out of range.
+    """
+    config = _build(Config, values, prefix="")
+    _validate(config)
+    return config
+
+
+def to_json(config: Config) -> str:
+    """The configuration as JSON; `from_json` inverts it."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Config:
+    """Read what `to_json` wrote, with the same checks as `from_config_dict`."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"config: found no JSON ({error}), accepted is JSON"
+        ) from None
+    config = _build(Config, values, prefix="")
+    _validate(config)
+    return config
+
+
+def differences(found: Config, wanted: Config) -> list[str]:
+    """One line `field: found value, wanted value` for each field that differs."""
+    a, b = _flatten(dataclasses.asdict(found)), _flatten(dataclasses.asdict(wanted))
+    return [f"{k}: {a[k]!r} there, {b[k]!r} asked for" for k in a if a[k] != b[k]]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+T = TypeVar("T")
+
+
+def _build(cls: type[T], values: Any, *, prefix: str) -> T:
+    if isinstance(values, ConfigDict):
+        values = values.to_dict()
+    if not isinstance(values, Mapping):
+        where = f"config.{prefix}".rstrip(".")
+        raise ConfigError(f"{where}: found {values!r}, accepted is a group of fields")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(
+            f"config.{prefix}{unknown[0]}: no such field; "
+            f"accepted are {', '.join(sorted(hints))}"
+        )
+    fields = {}
+    for name, value in values.items():
+        kind = hints[name]
+        where = f"config.{prefix}{name}"
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            fields[name] = _build(kind, value, prefix=f"{prefix}{name}.")
+        else:
+            fields[name] = _convert(value, kind, where)
+    return cls(**fields)
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    if kind in (tuple[float, ...], tuple[int, ...]):
+        item = float if kind == tuple[float, ...] else int
+        if isinstance(value, list | tuple):
+            return tuple(_convert(v, item, where) for v in value)
+        return (_convert(value, item, where),)
+    if kind is float and type(value) in (int, float):
+        # Also false for NaN.
+        if not abs(value) <= sys.float_info.max:
+            raise ConfigError(f"{where}: found {value}, accepted is a finite number")
+        return float(value)
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()  # Its repr takes several lines.
+    if type(value) is not kind:
+        raise ConfigError(
+            f"{where}: found {value!r} ({type(value).__name__}), "
+            f"accepted is {kind.__name__}"
+        )
+    return value
+
+
+def _validate(config: Config) -> None:
+    """Raise ConfigError at the first field whose value cannot work."""
+
+    def check(ok: Callable[[Any], bool], accepted: str, *names: str) -> None:
+        for name in names:
+            value: Any = config
+            for part in name.split("."):
+                value = getattr(value, part)
+            values = value if isinstance(value, tuple) else (value,)
+            if not values or not all(ok(v) for v in values):
+                raise ConfigError(
+                    f"config.{name}: found {value!r}, accepted is {accepted}"
+                )
+
+    def one_of(name: str, words: tuple[str, ...]) -> None:
+        check(lambda v: v in words, "one of " + ", ".join(words), name)
+
+    positive = "bits labels_per_class steps log_every checkpoint_every data.num_queries"
+    check(lambda v: v >= 1, "at least 1", *positive.split())
+    check(
+        lambda v: v >= 1,
+        "at least 1",
+        *[
+            "batch.labelled",
+            "batch.unlabelled",
+            "hnet.widths",
+            "anet.width",
+            "anet.grid",
+        ],
+        *["anet.blocks", "anet.angle_bins", "eval.batch", "eval.precision_at"],
+        "eval.max_database",
+    )
+    check(
+        lambda v: v >= 0,
+        "at least 0",
+        *["seed", "data.num_validation", "data.max_shift", "eval.every", "eval.top_k"],
+        *[
+            "loss.pair",
+            "loss.point",
+            "loss.quantisation",
+            "loss.hard",
+            "loss.consistent",
+        ],
+        *["loss.consistent_pair", "loss.point_margin", "anet.entropy_weight"],
+        *["pace.rate", "pace.slack", "optim.weight_decay", "optim.anet_learning_rate"],
+    )
+    check(
+        lambda v: v > 0,
+        "more than 0",
+        *["data.std", "loss.pair_alpha", "loss.point_scale", "anet.temperature"],
+        *["optim.learning_rate", "optim.clip_norm"],
+    )
+    check(
+        lambda v: 0 <= v <= 1,
+        "in [0, 1]",
+        *["data.mean", "loss.ramp", "optim.warmup", "pace.target", "pace.tolerance"],
+        *["anet.entropy_floor", "anet.scale_entropy_floor"],
+        *["anet.position_entropy_floor", "anet.angle_entropy_floor"],
+    )
+    check(lambda v: 0 <= v < 1, "in [0, 1)", "optim.ema_decay")
+    check(lambda v: 0.5 <= v <= 1, "in [0.5, 1]", "loss.gate")
+    check(lambda v: -1 <= v <= 1, "in [-1, 1]", "loss.label_offset")
+    check(lambda v: 0 < v < 1, "in (0, 1)", "anet.scales", "pace.start", "pace.end")
+    check(lambda v: 0 < v < 1, "in (0, 1)", "pace.share")
+    check(lambda v: 0 <= v <= 180, "in [0, 180]", "anet.max_degrees")
+    check(
+        lambda v: round(v**0.5) ** 2 == v,
+        "a square number (1, 4, 9, ...)",
+        "anet.blocks",
+    )
+    one_of("hnet.backbone", BACKBONES)
+    one_of("hnet.norm", NORMS)
+    one_of("anet.kind", ("anet", "random", "none"))
+    one_of("anet.trainer", ("score", "straight_through"))
+    one_of("anet.fill", ("zero", "mean", "noise"))
+    one_of("anet.border", ("zeros", "edge"))
+    one_of("pace.rule", ("feedback", "schedule"))
+    one_of("pace.weight", WEIGHT_KINDS)
+    if config.pace.start > config.pace.end:
+        raise ConfigError(
+            f"config.pace.start: found {config.pace.start}, accepted is at most "
+            f"config.pace.end = {config.pace.end}"
+        )
+    if config.eval.every and not config.data.num_validation:
+        raise ConfigError(
+            "config.data.num_validation: found 0, accepted is at least 1 while "
+            f"config.eval.every is {config.eval.every}"
+        )
+    if len(config.data.mean) != len(config.data.std):
+        raise ConfigError(
+            f"config.data.std: found {len(config.data.std)} values, accepted are as "
+            f"many as in config.data.mean, {len(config.data.mean)}"
+        )
