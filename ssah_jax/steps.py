@@ -1,0 +1,210 @@
+"""One training step and one encoding step: pure, neither compiled nor mapped."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, UInt8
+
+from ssah_jax import losses, pacing
+from ssah_jax.config import Config
+from ssah_jax.losses.reduce import all_sum
+from ssah_jax.objectives import anet_objective, build_hnet, encode, hnet_objective
+from ssah_jax.optim import anet_optimiser, hnet_optimiser
+from ssah_jax.types import (
+    AlignmentState,
+    Batch,
+    Metrics,
+    PaceState,
+    Params,
+    TrainState,
+)
+from ssah_jax.views import build_anet, generate, make_views, to_float
+
+
+def init_state(
+    key: Key[Array, ""],
+    *,
+    config: Config,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        key: root of all randomness of the run; kept in the state.
+        config: of the run.
+        image_shape: (H, W, ch).
+        num_classes: C.
+    """
+    hnet_key, anet_key, centre_key, root = jax.random.split(key, 4)
+    image = jnp.zeros((1, *image_shape))
+    hnet = build_hnet(config)
+    variables = hnet.init(hnet_key, image, method="both_domains")
+    anet = build_anet(config).init(anet_key, image)["params"]
+    stats = variables.get("batch_stats", {})
+    share = 0.5 if config.data.multi_label else 1.0 / num_classes
+    uniform = jnp.full((num_classes,), share, jnp.float32)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=root,
+        hnet=variables["params"],
+        anet=anet,
+        batch_stats=stats,
+        # Copies: buffers that are donated may stand in a state only once.
+        teacher=jax.tree.map(jnp.copy, variables["params"]),
+        teacher_stats=jax.tree.map(jnp.copy, stats),
+        hnet_opt=hnet_optimiser(config).init(variables["params"]),
+        anet_opt=anet_optimiser(config).init(anet),
+        centres=losses.class_centres(
+            centre_key, num_classes=num_classes, bits=config.bits
+        ),
+        pace=pacing.init_pace(config.pace.start),
+        alignment=AlignmentState(prior=uniform, predicted=jnp.copy(uniform)),
+    )
+
+
+class Gradients(NamedTuple):
+    """Global gradients of one step, and what its forward passes brought along.
+
+    Attributes:
+        hnet: of H-Net's objective, summed over devices.
+        anet: of A-Net's objective; None unless A-Net is trained.
+        batch_stats: H-Net's next running statistics.
+        alignment: the next class marginals.
+        metrics: of both objectives, reduced over devices.
+    """
+
+    hnet: Params
+    anet: Params
+    batch_stats: Params
+    alignment: AlignmentState
+    metrics: Metrics
+
+
+def gradients(
+    state: TrainState, batch: Batch, *, config: Config, axis_name: str | None = None
+) -> Gradients:
+    """Both objectives' gradients at the state's parameters; see `train_step`.
+
+    XLA merges the forward passes that the two objectives share.
+    """
+    step_key = jax.random.fold_in(state.key, state.step)
+    views = make_views(step_key, batch, config=config, axis_name=axis_name)
+    hard = config.anet.kind != "none"
+    generated = generate(state.anet, views, config=config) if hard else None
+    images = None if generated is None else generated.images
+    hnet_grad = jax.value_and_grad(hnet_objective, has_aux=True)
+    (_, aux), hnet = hnet_grad(
+        state.hnet, state, views, images, config=config, axis_name=axis_name
+    )
+    anet, metrics = None, aux.metrics
+    if config.anet.kind == "anet":
+        anet_grad = jax.value_and_grad(anet_objective, has_aux=True)
+        (_, more), anet = anet_grad(
+            state.anet,
+            state.hnet,
+            state,
+            views,
+            generated,
+            aux.outcome,
+            config=config,
+            axis_name=axis_name,
+        )
+        metrics = metrics | more
+    # Each device holds its share of every loss, so the sum is the whole.
+    hnet, anet, metrics = all_sum((hnet, anet, metrics), axis_name)
+    return Gradients(hnet, anet, aux.batch_stats, aux.alignment, metrics)
+
+
+def train_step(
+    state: TrainState, batch: Batch, *, config: Config, axis_name: str | None = None
+) -> tuple[TrainState, Metrics]:
+    """H-Net descends, A-Net pursues the threshold, the threshold moves.
+
+    Both networks are updated from their parameters before the step.
+
+    Args:
+        state: equal on all devices of `axis_name`.
+        batch: this device's share of the global batch.
+        config: of the run; static.
+        axis_name: mapped axis over which gradients, batch moments, metrics and
+            pairs are global; None on a single device or under plain `jit`.
+
+    Returns:
+        The next state and metrics; both are equal on all devices.
+    """
+    found = gradients(state, batch, config=config, axis_name=axis_name)
+    metrics = found.metrics | {"gradient/hnet": optax.tree.norm(found.hnet)}
+    updates, hnet_opt = hnet_optimiser(config).update(
+        found.hnet, state.hnet_opt, state.hnet
+    )
+    hnet = optax.apply_updates(state.hnet, updates)
+    anet, anet_opt = state.anet, state.anet_opt
+    if found.anet is not None:
+        metrics["gradient/anet"] = optax.tree.norm(found.anet)
+        updates, anet_opt = anet_optimiser(config).update(found.anet, anet_opt, anet)
+        anet = optax.apply_updates(anet, updates)
+    pace = state.pace
+    if config.anet.kind != "none":
+        pace = _update_pace(state, metrics, config=config)
+        # As it was in this step, beside the hardness that it was set against.
+        metrics["pace/threshold"] = state.pace.threshold
+    decay = jnp.minimum(
+        config.optim.ema_decay, (1.0 + state.step) / (10.0 + state.step)
+    )
+
+    def follow(new: Params, running: Params) -> Params:
+        return optax.incremental_update(new, running, 1.0 - decay)
+
+    return state.replace(
+        step=state.step + 1,
+        hnet=hnet,
+        anet=anet,
+        batch_stats=found.batch_stats,
+        teacher=follow(hnet, state.teacher),
+        teacher_stats=follow(found.batch_stats, state.teacher_stats),
+        hnet_opt=hnet_opt,
+        anet_opt=anet_opt,
+        pace=pace,
+        alignment=found.alignment,
+    ), metrics
+
+
+def encode_step(
+    params: Params, stats: Params, image: UInt8[Array, "B H W ch"], *, config: Config
+) -> Float[Array, "B K"]:
+    """Real-valued codes `[B, K]` of images, by running statistics.
+
+    Args:
+        params: H-Net's parameters, of the teacher as a rule.
+        stats: their running statistics.
+        image: uint8 `[B, H, W, ch]`.
+        config: of the run; static.
+    """
+    return encode(params, stats, to_float(image), config=config)
+
+
+def _update_pace(state: TrainState, metrics: Metrics, *, config: Config) -> PaceState:
+    pace = config.pace
+    accepted, hardness = metrics["pace/accepted"], metrics["pace/hardness"]
+    if pace.rule == "schedule":
+        return pacing.update_by_schedule(
+            state.pace,
+            accepted,
+            hardness,
+            state.step,
+            start=pace.start,
+            end=pace.end,
+            steps=config.steps,
+        )
+    return pacing.update_by_feedback(
+        state.pace,
+        accepted,
+        hardness,
+        target=pace.target,
+        tolerance=pace.tolerance,
+        rate=pace.rate,
+        high=pace.end,
+    )
