@@ -1,0 +1,355 @@
+"""Checkpoints of a training run: its state, its data iterators, its best metric.
+
+The only module that knows Orbax (https://orbax.readthedocs.io): whoever calls it
+sees steps, pytrees and one kind of error. A checkpoint is one directory named by
+its step, with one item for the state and one for each Grain iterator, committed as
+a whole: a process killed while it saves leaves the checkpoints before it intact, and
+what it left unfinished is ignored and removed by the next writer.
+
+Kept are the latest checkpoint and the best of those saved with a metric.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grain
+import grain.checkpoint
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax.traverse_util import unflatten_dict
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    BestN,
+    LatestN,
+)
+
+State = TypeVar("State")
+Iterators = Mapping[str, grain.DatasetIterator]
+KeyPath = tuple[str, ...]
+
+METRIC = "map"
+"""The name under which a checkpoint's metric is stored; higher is better."""
+
+_STATE = "state"
+_ITERATOR = "iterator_"
+
+# Orbax warns of what the options below ask for on purpose.
+_EXPECTED_WARNINGS = (
+    "CheckpointManagerOptions.read_only=True",
+    "Given directory is read only",
+    "Requested `tracked_metric`; did not provide metrics.",
+)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, or is not one of the state it should be restored to."""
+
+
+class _QuietOrbax(logging.Filter):
+    """Drops Orbax's progress reports and expected warnings, and nothing else."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether `record` is printed."""
+        if "orbax" not in Path(record.pathname).parts:
+            return True
+        return record.levelno >= logging.WARNING and not str(record.msg).startswith(
+            _EXPECTED_WARNINGS
+        )
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest and best; open with `open_checkpoints`.
+
+    A context manager: leaving it waits for the save in progress. One writer may have
+    a directory open at a time; any number of readers may beside it.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, read_only: bool, async_save: bool
+    ) -> None:
+        """See `open_checkpoints`."""
+        self._directory = Path(directory).absolute()
+        self._read_only = read_only
+        self._quiet = _QuietOrbax()
+        logging.getLogger("absl").addFilter(self._quiet)
+        try:
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=_options(read_only, async_save)
+            )
+        except BaseException:
+            logging.getLogger("absl").removeFilter(self._quiet)
+            raise
+
+    def __enter__(self) -> "Checkpoints":
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Waits for the save in progress, then closes."""
+        self.close()
+
+    def close(self) -> None:
+        """Waits for the save in progress and frees the threads behind it."""
+        try:
+            self._manager.close()
+        finally:
+            logging.getLogger("absl").removeFilter(self._quiet)
+
+    def wait(self) -> None:
+        """Blocks until the save in progress is committed; raises what broke it."""
+        self._manager.wait_until_finished()
+
+    def latest_step(self) -> int | None:
+        """The newest step saved (or being saved), None without any."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The step of the highest metric, the newest of equals; None without any."""
+        return self._manager.best_step()
+
+    def find(self, wanted: str) -> int:
+        """The step of "last", "best" or a number in words.
+
+        Raises:
+            CheckpointError: there is none, or `wanted` is something else.
+        """
+        if wanted == "best":
+            best = self.best_step()
+            if best is None:
+                raise CheckpointError(
+                    f"{self._directory}: no checkpoint has a validation metric"
+                )
+            return best
+        if wanted != "last" and not wanted.isdecimal():
+            raise CheckpointError(
+                f"step: found {wanted!r}, accepted are last, best or a number"
+            )
+        return self._existing(None if wanted == "last" else int(wanted))
+
+    def all_steps(self) -> list[int]:
+        """The steps that can be restored, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        *,
+        iterators: Iterators,
+        metric: float | None,
+    ) -> None:
+        """Saves state and iterators as the checkpoint of `step`.
+
+        Returns once both are copied off the devices; the files are written behind
+        the next steps, so the caller may donate `state` at once. Waits first for the
+        save before it.
+
+        Args:
+            step: completed steps; must be above `latest_step()`.
+            state: pytree of arrays and typed keys, such as `types.TrainState`.
+            iterators: Grain iterators by name, saved at their present element.
+            metric: what `best_step` ranks by, higher is better, such as the
+                validation mAP in [0, 1]. With None or a number that is not finite
+                the checkpoint never counts as best, and is kept only while latest.
+
+        Raises:
+            CheckpointError: opened read-only, or `step` is not above the latest.
+        """
+        if self._read_only:
+            raise CheckpointError(
+                f"{self._directory}: opened read-only, cannot save step {step}"
+            )
+        latest = self.latest_step()
+        # Orbax drops such a save without a word.
+        if latest is not None and step <= latest:
+            raise CheckpointError(
+                f"{self._directory}: cannot save step {step}, the latest is {latest}"
+            )
+        # Plain dicts: Orbax maps the tree to its own records on the way, which a
+        # state class that checks its fields would refuse.
+        items = {_STATE: ocp.args.StandardSave(unflatten_dict(_by_path(state)))}
+        for name, iterator in iterators.items():
+            items[_ITERATOR + name] = grain.checkpoint.CheckpointSave(iterator)
+        ranked = metric is not None and math.isfinite(metric)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(**items),
+            metrics={METRIC: float(metric)} if ranked else None,  # type: ignore[arg-type]
+            # Saving has no interval here: the caller has decided.
+            force=True,
+        )
+
+    def restore(
+        self,
+        state_like: State,
+        *,
+        iterators: Iterators | None = None,
+        step: int | None = None,
+    ) -> State:
+        """Restores a checkpoint, its shapes and dtypes checked first.
+
+        Args:
+            state_like: the state to restore into, or its `jax.eval_shape`: every
+                leaf gives shape, dtype and, if it has one, sharding. A leaf without
+                sharding is replicated over all devices.
+            iterators: Grain iterators by name, of the pipelines that were saved,
+                which are moved to the saved element in place. None (an evaluation)
+                leaves them out; those saved but not named stay unread.
+            step: which checkpoint; None for the latest.
+
+        Returns:
+            The saved state, a pytree like `state_like`.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, an iterator was not saved
+                with it, or its tree, a shape or a dtype differs from `state_like`.
+        """
+        self.wait()
+        step = self._existing(step)
+        folder = self._manager.directory / str(step)
+        for name in iterators or ():
+            if not (folder / (_ITERATOR + name)).exists():
+                present = sorted(
+                    path.name.removeprefix(_ITERATOR)
+                    for path in folder.iterdir()
+                    if path.name.startswith(_ITERATOR)
+                )
+                raise CheckpointError(
+                    f"{self._directory}: step {step} holds no iterator {name!r}; "
+                    f"it holds {present}"
+                )
+        # Before restoring: Orbax would report a mismatch only after starting its
+        # threads, in several pages.
+        wanted = _by_path(state_like)
+        try:
+            stored = ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree
+        except FileNotFoundError:
+            # A process killed while it removed an old checkpoint leaves such a one.
+            raise CheckpointError(
+                f"{self._directory}: step {step} is incomplete, its state is missing"
+            ) from None
+        if mismatch := _first_mismatch(_by_path(stored), wanted):
+            raise CheckpointError(f"{self._directory}: step {step}: {mismatch}")
+        targets = {path: _target(leaf) for path, leaf in wanted.items()}
+        items = {_STATE: ocp.args.StandardRestore(unflatten_dict(targets))}
+        for name, iterator in (iterators or {}).items():
+            items[_ITERATOR + name] = grain.checkpoint.CheckpointRestore(iterator)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        leaves = _by_path(restored[_STATE])
+        return jax.tree.unflatten(
+            jax.tree.structure(state_like), [leaves[path] for path in wanted]
+        )
+
+    def _existing(self, step: int | None) -> int:
+        """Returns `step`, or the latest for None, once sure that it is there."""
+        steps = self.all_steps()
+        if not steps:
+            raise CheckpointError(f"{self._directory}: no checkpoint")
+        if step is None:
+            return steps[-1]
+        if step not in steps:
+            raise CheckpointError(
+                f"{self._directory}: no checkpoint of step {step}; there are {steps}"
+            )
+        return step
+
+
+def open_checkpoints(
+    directory: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    async_save: bool = True,
+) -> Checkpoints:
+    """Opens a directory of checkpoints.
+
+    Args:
+        directory: where they lie; made by a writer where missing.
+        read_only: for an evaluation: nothing is created, written or removed, and a
+            missing directory is one without checkpoints. What a writer saves later
+            is not seen.
+        async_save: write files behind the training steps instead of before them.
+
+    Returns:
+        The checkpoints, to be used in a `with` statement.
+    """
+    return Checkpoints(directory, read_only=read_only, async_save=async_save)
+
+
+def _metric(metrics: Mapping[str, float]) -> float:
+    return metrics[METRIC]
+
+
+def _options(read_only: bool, async_save: bool) -> ocp.CheckpointManagerOptions:
+    """Orbax's options for the promises of this module."""
+    # A policy alone would keep the right checkpoints, but without `best_fn` Orbax
+    # does not store metrics and takes the latest for the best.
+    if read_only:
+        return ocp.CheckpointManagerOptions(best_fn=_metric, read_only=True)
+    best = BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False)
+    return ocp.CheckpointManagerOptions(
+        best_fn=_metric,
+        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=async_save,
+    )
+
+
+def _by_path(tree: Any) -> dict[KeyPath, Any]:
+    """The leaves of `tree` by path, in order, as `("hnet_opt", "1", "0", "count")`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, leaf in leaves
+    }
+
+
+def _shape_dtype(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of `leaf` as they are stored: a typed key as its words."""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return tuple(leaf.shape), np.dtype(leaf.dtype)
+
+
+def _named(shape_dtype: tuple[tuple[int, ...], np.dtype]) -> str:
+    """As in `float32[64, 10]`."""
+    shape, dtype = shape_dtype
+    return f"{dtype.name}[{', '.join(map(str, shape))}]"
+
+
+def _first_mismatch(
+    stored: Mapping[KeyPath, Any], wanted: Mapping[KeyPath, Any]
+) -> str | None:
+    """Says where a stored tree first differs from the one wanted, None if nowhere."""
+    for path, leaf in wanted.items():
+        name, want = "/".join(path), _shape_dtype(leaf)
+        if path not in stored:
+            return f"{name} is not stored, expected {_named(want)}"
+        have = _shape_dtype(stored[path])
+        if have != want:
+            return f"{name} is stored as {_named(have)}, expected {_named(want)}"
+    for path, leaf in stored.items():
+        if path not in wanted:
+            have = _shape_dtype(leaf)
+            return f"{'/'.join(path)} is stored as {_named(have)}, expected absent"
+    return None
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    """What Orbax is to make of a stored leaf: as `leaf`, on a sharding in any case."""
+    sharding = getattr(leaf, "sharding", None) or NamedSharding(
+        Mesh(np.asarray(jax.devices()), ("batch",)), PartitionSpec()
+    )
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

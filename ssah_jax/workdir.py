@@ -1,0 +1,114 @@
+"""The directory of a run: what lies in it, and how it is written whole.
+
+config.json     the configuration
+split.json      the indices of the split, with their digest
+metrics.jsonl   one JSON object for each logged step
+checkpoints/    see `ssah_jax.checkpointing`
+strips/         what A-Net made of the same images, at each evaluation
+results.json    the final evaluation; its presence says that the run is finished
+report.html     the same for people
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssah_jax import config as config_lib
+from ssah_jax.config import Config
+
+
+class WorkdirError(ValueError):
+    """A workdir is missing, or of another run; one line that says what to do."""
+
+
+class Workdir:
+    """Paths and records of one run; nothing is created before `create`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Points at `path`, which need not exist."""
+        self.path = Path(path).absolute()
+        self.checkpoints = self.path / "checkpoints"
+        self.results = self.path / "results.json"
+        self._config = self.path / "config.json"
+        self._metrics = self.path / "metrics.jsonl"
+
+    def read_config(self) -> Config:
+        """The configuration of the run that lives here.
+
+        Raises:
+            WorkdirError: there is none.
+        """
+        if not self._config.is_file():
+            raise WorkdirError(
+                f"{self.path}: no config.json, so not the workdir of a run"
+            )
+        return config_lib.from_json(self._config.read_text())
+
+    def check_free_for(self, config: Config) -> None:
+        """Check that the directory is new, empty, or of a run with this configuration.
+
+        Raises:
+            WorkdirError: it is a file, holds other things, or another configuration.
+        """
+        if self._config.is_file():
+            found = config_lib.differences(self.read_config(), config)
+            if found:
+                more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+                raise WorkdirError(
+                    f"{self.path}: holds a run of another config: {found[0]}{more}; "
+                    "choose another --workdir"
+                )
+        elif self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"{self.path}: is a file, accepted is a directory")
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise WorkdirError(
+                f"{self.path}: holds files but no config.json, accepted is an empty "
+                "directory or the workdir of a run"
+            )
+
+    def create(self, config: Config, split_json: str) -> None:
+        """Make the directory and record configuration and split, if not yet there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._config.exists():
+            write_atomically(self.path / "split.json", split_json)
+            # Last: with config.json the directory counts as the run's.
+            write_atomically(self._config, config_lib.to_json(config))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The logged lines, without a last one that a killed run left unfinished."""
+        if not self._metrics.exists():
+            return []
+        lines = self._metrics.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def drop_metrics_after(self, step: int) -> float:
+        """Forget lines beyond a checkpoint from which training resumes.
+
+        Returns:
+            Seconds of training until that step.
+        """
+        kept = [line for line in self.read_metrics() if line["step"] <= step]
+        if self._metrics.exists():
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            write_atomically(self._metrics, text)
+        return float(kept[-1]["seconds"]) if kept else 0.0
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def seconds_at(self, step: int) -> float:
+        """Seconds of training until a step, by the last line at or before it."""
+        seconds = [m["seconds"] for m in self.read_metrics() if m["step"] <= step]
+        return float(seconds[-1]) if seconds else 0.0
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see the old content or the new, never half."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
