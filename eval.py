@@ -1,0 +1,44 @@
+"""Evaluate a run: `python eval.py --workdir DIR [--step last|best|NUMBER]`.
+
+Rebuilds the model from what lies in the workdir and writes results.json there. It
+never trains and never writes into checkpoints/.
+"""
+
+import jax
+from absl import flags
+
+from ssah_jax import cli, evaluators, parallel, train_lib
+from ssah_jax.checkpointing import open_checkpoints
+from ssah_jax.experiment import prepare
+from ssah_jax.workdir import Workdir
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Instead of both: DIR/checkpoints/STEP of a run."
+)
+_STEP = flags.DEFINE_string(
+    "step", "last", "Which checkpoint: last, best (on validation queries), or a number."
+)
+
+
+def main() -> int:
+    """Restore, evaluate, write; returns the exit status."""
+    directory, wanted = cli.run_and_step(_WORKDIR.value, _CHECKPOINT.value, _STEP.value)
+    workdir = Workdir(directory)
+    experiment = prepare(workdir.read_config())
+    with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        step = checkpoints.find(wanted)
+        like = jax.eval_shape(lambda: train_lib.init_state(experiment))
+        state = checkpoints.restore(like, step=step)
+        last = step == checkpoints.latest_step()
+    state = parallel.replicate(state)
+    results = dict(evaluators.Evaluator(experiment).test(state))
+    # Only the last step's numbers are the run's.
+    name = "results.json" if last else f"results_step_{step}.json"
+    train_lib.write_results(workdir, results, experiment.config, name=name)
+    print(evaluators.describe(results, experiment.config))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,115 @@
+"""Retrieval evaluation, the same in training and in eval.py."""
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ssah_jax import parallel, retrieval
+from ssah_jax.config import Config
+from ssah_jax.data import Part, eval_batches, seeded
+from ssah_jax.experiment import Experiment
+from ssah_jax.types import Params, TrainState
+
+Encoder = Callable[[Params, Params, Any], jax.Array]
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class Evaluator:
+    """Encodes queries and database with the teacher, and measures the ranking.
+
+    One compiled encoder serves queries and database, training and final evaluation:
+    every batch has the same shape, the last one padded.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Prepares the encoder for the devices of this process."""
+        self._experiment = experiment
+        self._encode = parallel.pmap_encode_step(experiment.config)
+        devices = jax.local_device_count()
+        # Rounded up to a multiple of the devices.
+        self._batch = -(-experiment.config.eval.batch // devices) * devices
+
+    def codes(
+        self, state: TrainState, part: Part, indices: Int64[np.ndarray, "N"]
+    ) -> Float32[np.ndarray, "N K"]:
+        """Real-valued codes `[N, K]` of some images of a part, in their order."""
+        found = []
+        for image, _, mask in eval_batches(part, indices, batch_size=self._batch):
+            code = self._encode(
+                state.teacher, state.teacher_stats, parallel.shard(image)
+            )
+            found.append(np.asarray(code).reshape(len(mask), -1)[mask])
+        return np.concatenate(found)
+
+    def validate(self, state: TrainState) -> Iterator[tuple[str, float]]:
+        """Yield metrics of the validation queries on a sample of the database.
+
+        The sample is the same at each call. Test queries are not touched.
+        """
+        config, split = self._experiment.config, self._experiment.split
+        database = split.database
+        if len(database) > config.eval.max_database:
+            order = seeded.permutation(
+                config.seed, len(database), "validation database"
+            )
+            database = database[np.sort(order[: config.eval.max_database])]
+        found = self._measure(state, split.validation, database)
+        for name in ("map", "map_stable", "precision_radius2"):
+            yield f"validation/{name}", found[name]
+
+    def test(self, state: TrainState) -> Iterator[tuple[str, Any]]:
+        """Yield every field of results.json but `wall_seconds`."""
+        config, split = self._experiment.config, self._experiment.split
+        yield from self._measure(state, split.query, split.database).items()
+        yield "top_k", config.eval.top_k or len(split.database)
+        yield "protocol", split.protocol
+        yield "split_digest", split.digest
+        yield "source", config.data.source
+        yield "labels_per_class", config.labels_per_class
+        yield "num_labelled", len(split.labelled)
+        yield "seed", config.seed
+        yield "steps", int(state.step)
+        yield "versions", versions()
+
+    def _measure(
+        self,
+        state: TrainState,
+        query: Int64[np.ndarray, "Q"],
+        database: Int64[np.ndarray, "N"],
+    ) -> dict[str, Any]:
+        source, config = self._experiment.source, self._experiment.config
+        return retrieval.evaluate(
+            self.codes(state, source.test, query),
+            source.test.labels[query],
+            self.codes(state, source.train, database),
+            source.train.labels[database],
+            top_k=config.eval.top_k or None,
+            precision_at=config.eval.precision_at,
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers, and the device they are computed on."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return found | {
+        "python": platform.python_version(),
+        "ssah-jax": importlib.metadata.version("ssah-jax"),
+        "device": jax.local_devices()[0].device_kind,
+    }
+
+
+def describe(results: dict[str, Any], config: Config) -> str:
+    """One line for the terminal."""
+    return (
+        f"mAP {results['map']:.6f} (stable order {results['map_stable']:.6f}, "
+        f"precision within radius 2 {results['precision_radius2']:.4f}): "
+        f"{results['num_query']} queries, {results['num_database']} database images, "
+        f"{results['num_labelled']} labels, {config.bits} bits, "
+        f"step {results['steps']}"
+    )

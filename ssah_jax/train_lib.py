@@ -1,0 +1,257 @@
+"""Training: the phases of a run, and the loop."""
+
+import dataclasses
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ssah_jax import evaluators, parallel, report, steps
+from ssah_jax.checkpointing import Checkpoints, open_checkpoints
+from ssah_jax.config import Config
+from ssah_jax.data import TrainIterator, split_to_json, train_iterator
+from ssah_jax.experiment import Experiment, check_devices
+from ssah_jax.types import Batch, TrainState
+from ssah_jax.views import generate, make_views
+from ssah_jax.workdir import Workdir, write_atomically
+
+_STRIP_IMAGES = 12
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer finite; the message names the step."""
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything of a run that is set up before anything compiles.
+
+    Attributes:
+        experiment: configuration, images, split.
+        workdir: where it lives.
+        checkpoints: open for writing.
+        iterator: at the position of `state`.
+        state: the next step's input, replicated over local devices.
+        seconds: of training before this process took over.
+    """
+
+    experiment: Experiment
+    workdir: Workdir
+    checkpoints: Checkpoints
+    iterator: TrainIterator
+    state: TrainState
+    seconds: float
+
+
+@contextmanager
+def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
+    """Set up a new run, or resume the one that lives in the workdir.
+
+    Raises:
+        ValueError: one line: devices, workdir or checkpoint do not fit the
+            configuration. The workdir is then untouched.
+    """
+    config = experiment.config
+    check_devices(config)
+    workdir.check_free_for(config)
+    state = parallel.replicate(init_state(experiment))
+    iterator = train_iterator(
+        experiment.source,
+        experiment.split,
+        labelled_batch=config.batch.labelled,
+        unlabelled_batch=config.batch.unlabelled,
+        seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    workdir.create(config, split_to_json(experiment.split))
+    with open_checkpoints(workdir.checkpoints) as checkpoints:
+        if checkpoints.latest_step() is not None:
+            state = checkpoints.restore(state, iterators=iterator.streams)
+        seconds = workdir.drop_metrics_after(int(state.step))
+        yield Run(experiment, workdir, checkpoints, iterator, state, seconds)
+
+
+def init_state(experiment: Experiment) -> TrainState:
+    """The state before the first step of an experiment."""
+    return steps.init_state(
+        jax.random.key(experiment.config.seed),
+        config=experiment.config,
+        image_shape=experiment.source.image_shape,
+        num_classes=experiment.source.num_classes,
+    )
+
+
+def train(run: Run) -> dict[str, Any] | None:
+    """Train to the last step, evaluate, and write results and report.
+
+    Returns:
+        What results.json holds; None if a signal ended training early, after a
+        checkpoint from which the same command resumes.
+
+    Raises:
+        DivergedError: if the loss is not finite at a logged step.
+    """
+    config = run.experiment.config
+    evaluator = evaluators.Evaluator(run.experiment)
+    with _stop_requests() as stopped:
+        finished = _loop(run, evaluator, stopped)
+    run.checkpoints.wait()
+    if not finished:
+        return None
+    results = dict(evaluator.test(run.state))
+    write_results(run.workdir, results, config)
+    return results
+
+
+def write_results(
+    workdir: Workdir,
+    results: dict[str, Any],
+    config: Config,
+    *,
+    name: str = "results.json",
+) -> None:
+    """Complete the results with the seconds of training; write them and the report."""
+    results["wall_seconds"] = workdir.seconds_at(results["steps"])
+    write_atomically(workdir.path / name, json.dumps(results, indent=2) + "\n")
+    report.write_report(workdir.path)
+
+
+def _loop(
+    run: Run, evaluator: evaluators.Evaluator, stopped: Callable[[], bool]
+) -> bool:
+    """Step until the last step (True) or a request to stop (False)."""
+    config, first = run.experiment.config, int(run.state.step)
+    step_fn = parallel.pmap_train_step(config)
+    draw_strip = _strip_drawer(run.experiment)
+    start = time.perf_counter() - run.seconds
+    tick, ticked = time.perf_counter(), first
+    bar = tqdm(
+        total=config.steps,
+        initial=first,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        for step in range(first + 1, config.steps + 1):
+            batch = parallel.shard(next(run.iterator))
+            run.state, metrics = step_fn(run.state, batch)
+            bar.update()
+            last, stop = step == config.steps, stopped()
+            line: dict[str, Any] = {}
+            if _is_time(step, config.log_every) or last or stop:
+                line = {name: float(value) for name, value in metrics.items()}
+                now = time.perf_counter()
+                images = config.batch.labelled + config.batch.unlabelled
+                line["images_per_second"] = (step - ticked) * images / (now - tick)
+                tick, ticked = now, step
+                _check_finite(line, step)
+                bar.set_postfix_str(_progress(line))
+            evaluate = _is_time(step, config.eval.every) or last
+            metric = None
+            if evaluate and config.eval.every:
+                line |= dict(evaluator.validate(run.state))
+                metric = line["validation/map"]
+                draw_strip(run.state, run.workdir)
+            if line:
+                seconds = time.perf_counter() - start
+                run.workdir.log({"step": step, "seconds": round(seconds, 3)} | line)
+            if evaluate:
+                # Its seconds are not the step's.
+                tick, ticked = time.perf_counter(), step
+            if _is_time(step, config.checkpoint_every) or last or stop:
+                run.checkpoints.save(
+                    step, run.state, iterators=run.iterator.streams, metric=metric
+                )
+            if stop and not last:
+                return False
+    return True
+
+
+def _is_time(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _check_finite(line: dict[str, float], step: int) -> None:
+    bad = [k for k, v in line.items() if k.startswith("loss/") and not math.isfinite(v)]
+    if bad:
+        raise DivergedError(
+            f"step {step}: {bad[0]} is {line[bad[0]]}; a smaller "
+            "config.optim.learning_rate or config.optim.clip_norm may help"
+        )
+
+
+def _progress(line: dict[str, float]) -> str:
+    shown = f"loss {line['loss/total']:.3f}"
+    if "pace/threshold" in line:
+        shown += (
+            f", threshold {line['pace/threshold']:.3f}"
+            f", accepted {line['pace/accepted']:.0%}"
+        )
+    return shown + f", {line['images_per_second']:.0f} images/s"
+
+
+def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], None]:
+    """A function that saves what A-Net makes of the same images, with the same key."""
+    config, part = experiment.config, experiment.source.train
+    if config.anet.kind == "none":
+        return lambda state, workdir: None
+    chosen = experiment.split.labelled[
+        :: len(experiment.split.labelled) // _STRIP_IMAGES or 1
+    ]
+    chosen = chosen[:_STRIP_IMAGES]
+    batch = Batch(
+        image=jnp.asarray(np.stack([part.images[int(i)] for i in chosen])),
+        label=jnp.asarray(part.labels[chosen]),
+        unlabelled=jnp.zeros((0, *experiment.source.image_shape), jnp.uint8),
+    )
+    key = jax.random.key(config.seed)
+
+    @jax.jit
+    def draw(anet: Any) -> tuple[jax.Array, jax.Array]:
+        views = make_views(key, batch, config=config)
+        return views.labelled, generate(anet, views, config=config).images
+
+    def save(state: TrainState, workdir: Workdir) -> None:
+        images, generated = jax.device_get(draw(state.anet))
+        (workdir.path / "strips").mkdir(exist_ok=True)
+        path = workdir.path / "strips" / f"step_{int(state.step):06d}.png"
+        write_atomically(path, report.draw_strip(images, generated))
+
+    return save
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a request that the loop reads between steps.
+
+    A second signal acts as it would have without this.
+    """
+    received: list[int] = []
+    previous: dict[signal.Signals, Any] = {}
+
+    def request(number: int, frame: Any) -> None:
+        received.append(number)
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, request)
+    except ValueError:  # Not in the main thread, where signals do not arrive.
+        previous.clear()
+    try:
+        yield lambda: bool(received)
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)

@@ -1,0 +1,110 @@
+"""The workdir: whose it is, what survives a kill, and experiments' set-up checks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ssah_jax.config import ConfigError, from_config_dict
+from ssah_jax.experiment import check_devices, prepare
+from ssah_jax.workdir import Workdir, WorkdirError, write_atomically
+
+CONFIG = from_config_dict({})
+SMALL = {"num_queries": 50, "num_validation": 50}
+
+
+def test_new_and_own_directories_are_free(tmp_path):
+    for name in ("missing", "empty"):
+        workdir = Workdir(tmp_path / name)
+        if name == "empty":
+            workdir.path.mkdir()
+        workdir.check_free_for(CONFIG)
+        workdir.create(CONFIG, "{}")
+        workdir.check_free_for(CONFIG)
+        assert workdir.read_config() == CONFIG
+
+
+def test_directories_of_others_are_refused(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.create(CONFIG, "{}")
+    other = from_config_dict({"bits": 64, "anet": {"grid": 3}})
+    with pytest.raises(WorkdirError, match=r"bits: 32 there, 64 asked for \(and 1 mor"):
+        workdir.check_free_for(other)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="is a file"):
+        Workdir(tmp_path / "file").check_free_for(CONFIG)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("")
+    with pytest.raises(WorkdirError, match="holds files but no config"):
+        Workdir(tmp_path / "photos").check_free_for(CONFIG)
+    with pytest.raises(WorkdirError, match="not the workdir of a run"):
+        Workdir(tmp_path / "photos").read_config()
+
+
+def test_metrics_survive_a_torn_line_and_are_cut_at_the_checkpoint(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.read_metrics() == []
+    assert workdir.drop_metrics_after(10) == 0.0
+    for step in (5, 10, 15):
+        workdir.log({"step": step, "seconds": step / 2})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 20, "sec')
+    assert [line["step"] for line in workdir.read_metrics()] == [5, 10, 15]
+    assert workdir.seconds_at(12) == 5.0
+    assert workdir.drop_metrics_after(12) == 5.0
+    workdir.log({"step": 15, "seconds": 9.0})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [5, 10, 15]
+
+
+def test_atomic_write_replaces_whole_files(tmp_path):
+    path = tmp_path / "results.json"
+    write_atomically(path, "old")
+    write_atomically(path, b"new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    write_atomically(path, "old")
+    monkeypatch.setattr("pathlib.Path.replace", lambda self, target: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_prepare_splits_without_overlap():
+    experiment = prepare(from_config_dict({"labels_per_class": 10, "data": SMALL}))
+    split = experiment.split
+    assert len(split.labelled) == 100
+    assert len(split.query) == len(split.validation) == 50
+    assert not np.intersect1d(split.labelled, split.database).size
+    assert not np.intersect1d(split.query, split.validation).size
+    np.testing.assert_array_equal(split.database, split.unlabelled)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"hnet": {"backbone": "alexnet"}}, ["backbone", "63", "8 x 8"]),
+        ({"data": {"mean": (0.1, 0.2), "std": (1.0, 1.0)}}, ["data.mean", "2", "1"]),
+        ({"data": {"multi_label": True}}, ["data.multi_label", "True", "False"]),
+        ({"labels_per_class": 900}, ["labels_per_class", "900"]),
+        ({"data": {"source": "cifar"}}, ["cifar", "digits"]),
+    ],
+)
+def test_what_does_not_fit_the_images_is_one_line(fields, words):
+    merged = {**fields, "data": {**SMALL, **fields.get("data", {})}}
+    with pytest.raises(ValueError) as error:
+        prepare(from_config_dict(merged))
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_batches_must_divide_over_devices():
+    check_devices(from_config_dict({"batch": {"labelled": 16, "unlabelled": 8}}))
+    with pytest.raises(ConfigError, match=r"config.batch.unlabelled: found 12, .* 8 d"):
+        check_devices(from_config_dict({"batch": {"labelled": 8, "unlabelled": 12}}))
