@@ -1,0 +1,86 @@
+"""Seconds a step: full SSAH beside supervised hashing, compiled, in one run.
+
+    python benchmarks/step_cost.py --config configs/fashion_mnist.py
+
+Both steps take the same batch; the supervised one leaves out A-Net, hard samples and
+the consistent loss, and looks at labelled images only. Rounds alternate, so that a busy
+machine slows both alike.
+"""
+
+import dataclasses
+import statistics
+import time
+
+import jax
+import records
+from absl import app, flags
+from ml_collections import config_flags
+
+from ssah_jax import parallel, train_lib
+from ssah_jax.config import from_config_dict
+from ssah_jax.data import train_iterator
+from ssah_jax.experiment import prepare
+
+_CONFIG = config_flags.DEFINE_config_file("config")
+_ROUNDS = flags.DEFINE_integer("rounds", 30, "Timed steps of each kind.")
+_OUTPUT = flags.DEFINE_string("output", None, "Where the JSON goes.")
+
+
+def main(_: list[str]) -> None:
+    """Time both steps and write the record."""
+    full = from_config_dict(_CONFIG.value.to_dict())
+    replace = dataclasses.replace
+    variants = {
+        "full": full,
+        "random deformations": replace(full, anet=replace(full.anet, kind="random")),
+        "supervised": replace(
+            full,
+            anet=replace(full.anet, kind="none"),
+            loss=replace(full.loss, consistent=0.0, consistent_pair=0.0),
+        ),
+    }
+    experiment = prepare(full)
+    batch = parallel.shard(
+        next(
+            train_iterator(
+                experiment.source,
+                experiment.split,
+                labelled_batch=full.batch.labelled,
+                unlabelled_batch=full.batch.unlabelled,
+                seed=0,
+            )
+        )
+    )
+    step, state, compiling = {}, {}, {}
+    for name, config in variants.items():
+        step[name] = parallel.pmap_train_step(config)
+        state[name] = parallel.replicate(
+            train_lib.init_state(replace(experiment, config=config))
+        )
+        start = time.perf_counter()
+        state[name], _ = jax.block_until_ready(step[name](state[name], batch))
+        compiling[name] = time.perf_counter() - start
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(_ROUNDS.value):
+        for name in variants:
+            start = time.perf_counter()
+            state[name], _ = jax.block_until_ready(step[name](state[name], batch))
+            seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    records.write(
+        "step_cost",
+        {
+            "config": config_flags.get_config_filename(flags.FLAGS["config"]),
+            "labelled": full.batch.labelled,
+            "unlabelled": full.batch.unlabelled,
+            "median_seconds_a_step": median,
+            "first_step_seconds": compiling,
+            "full_over_supervised": median["full"] / median["supervised"],
+            "full_over_random": median["full"] / median["random deformations"],
+        },
+        _OUTPUT.value,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
