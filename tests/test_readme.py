@@ -1,5 +1,6 @@
 """README's snippets run, and its commands are the ones that CI runs."""
 
+import json
 import re
 
 import numpy as np
@@ -25,6 +26,23 @@ def test_ci_runs_the_readme_commands():
     install, test = match.groups()
     assert f"pip install --quiet {install}\n" in ci
     assert f"  {test}\n" in ci
+
+
+def test_numbers_are_those_of_the_records():
+    def record(name):
+        return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+
+    for name in ("digits", "fashion_mnist_50", "fashion_mnist_10"):
+        found = record(name)
+        mean = found["map"]
+        cells = [found["labels_per_class"], found["bits"]]
+        cells += [f"{mean[k]:.3f}" for k in ("trained", "itq", "untrained_mean")]
+        assert "| " + " | ".join(map(str, cells)) + " |" in README
+    cost = record("step_cost")
+    flat = " ".join(README.split())
+    assert f"takes {cost['median_seconds_a_step']['full']:.2f} s" in flat
+    assert f"{cost['full_over_supervised']:.1f} times a step" in flat
+    assert f"adds {100 * (cost['full_over_random'] - 1):.1f} %" in flat
 
 
 def test_links_lead_somewhere():

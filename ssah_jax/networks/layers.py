@@ -16,8 +16,8 @@ NORMS = ("batch", "group", "none")
 def max_pool2(x: Float[Array, "B H W D"]) -> Float[Array, "B h w D"]:
     """Maximum over 2x2 windows; an odd last row or column is dropped.
 
-    Two pairwise maxima: on CPU, XLA differentiates them three to six times faster
-    than a reduction over windows (`benchmarks/pooling.py`).
+    Two pairwise maxima: on CPU, XLA differentiates them several times faster than
+    the `reduce_window` of `nn.max_pool` (`benchmarks/pooling.py`).
     """
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
     x = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
