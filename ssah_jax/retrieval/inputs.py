@@ -83,7 +83,7 @@ def pack_sets(
         labelled = np.full(len(query_label), True)
     else:
         words = _words(query_label), _words(database_label)
-        labelled = np.logical_or.reduce(query_label, axis=1)
+        labelled = np.any(query_label, axis=1)
     return PackedSets(
         query_code=_words(query_code),
         database_code=_words(database_code),

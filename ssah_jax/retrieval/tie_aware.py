@@ -258,7 +258,7 @@ def _harmonic(end: np.ndarray, start: np.ndarray) -> np.ndarray:
     """H(end) - H(start), of harmonic numbers."""
     # Extended precision where there is any: differences of long sums.
     terms = 1 / np.arange(1, int(end.max()) + 1, dtype=np.longdouble)
-    table = np.concatenate([np.zeros(1, np.longdouble), terms.cumsum()])
+    table = np.concatenate([np.zeros(1, np.longdouble), np.cumsum(terms)])
     return (table[end] - table[start]).astype(np.float64)
 
 
