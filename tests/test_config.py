@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 from typing import get_type_hints
@@ -155,7 +156,7 @@ def test_every_field_is_documented():
 
     for cls in classes(Config):
         for field in dataclasses.fields(cls):
-            assert f"        {field.name}: " in cls.__doc__, (cls, field.name)
+            assert f"\n    {field.name}: " in inspect.getdoc(cls), (cls, field.name)
 
 
 # Types.

@@ -68,6 +68,13 @@ class AlexNet(nn.Module):
     ) -> Float[Array, "B D"]:
         """Compute the feature `[B, D]` of normalised images of at least 63 pixels."""
         del domain, train  # No normalisation layers, no dropout.
+        height, width = image.shape[1:3]
+        if min(height, width) < SMALLEST_IMAGE["alexnet"]:
+            # The last map would be empty, which not every version of JAX refuses.
+            raise ValueError(
+                f"alexnet: found images of {height} x {width} pixels, accepted are "
+                f"sides of at least {SMALLEST_IMAGE['alexnet']}"
+            )
 
         def pool(x: Array) -> Array:
             return nn.max_pool(x, (3, 3), strides=(2, 2))
