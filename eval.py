@@ -23,14 +23,17 @@ _STEP = flags.DEFINE_string(
 
 def main() -> int:
     """Restore, evaluate, write; returns the exit status."""
-    directory, wanted = cli.run_and_step(_WORKDIR.value, _CHECKPOINT.value, _STEP.value)
-    workdir = Workdir(directory)
-    experiment = prepare(workdir.read_config())
-    with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
-        step = checkpoints.find(wanted)
-        like = jax.eval_shape(lambda: train_lib.init_state(experiment))
-        state = checkpoints.restore(like, step=step)
-        last = step == checkpoints.latest_step()
+    with cli.setting_up():
+        directory, wanted = cli.run_and_step(
+            _WORKDIR.value, _CHECKPOINT.value, _STEP.value
+        )
+        workdir = Workdir(directory)
+        experiment = prepare(workdir.read_config())
+        with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+            step = checkpoints.find(wanted)
+            like = jax.eval_shape(lambda: train_lib.init_state(experiment))
+            state = checkpoints.restore(like, step=step)
+            last = step == checkpoints.latest_step()
     state = parallel.replicate(state)
     results = dict(evaluators.Evaluator(experiment).test(state))
     # Only the last step's numbers are the run's.

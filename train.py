@@ -5,6 +5,7 @@ resumes a run that was interrupted.
 """
 
 import sys
+from contextlib import ExitStack
 
 from absl import flags
 
@@ -12,6 +13,8 @@ from ssah_jax import cli, evaluators, train_lib
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
+cli.define_config_flag()
+flags.declare_key_flag("config")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; runs/NAME-DIGEST by default."
 )
@@ -19,21 +22,26 @@ _WORKDIR = flags.DEFINE_string(
 
 def main() -> int:
     """Prepare, train, evaluate; returns the exit status."""
-    config, default_workdir = cli.config_from_flags()
-    workdir = Workdir(_WORKDIR.value or default_workdir)
-    workdir.check_free_for(config)
-    if workdir.results.exists():
-        print(f"{workdir.path}: finished, see results.json and report.html")
-        return 0
-    experiment = prepare(config)
-    with train_lib.open_run(experiment, workdir) as run:
+    with ExitStack() as stack:
+        with cli.setting_up():
+            config, default_workdir = cli.config_from_flags()
+            workdir = Workdir(_WORKDIR.value or default_workdir)
+            workdir.check_free_for(config)
+            if workdir.results.exists():
+                print(f"{workdir.path}: finished, see results.json and report.html")
+                return 0
+            run = stack.enter_context(train_lib.open_run(prepare(config), workdir))
         start = f" from step {int(run.state.step)}" if int(run.state.step) else ""
         print(f"{workdir.path}: training{start}", file=sys.stderr)
-        results = train_lib.train(run)
+        try:
+            results = train_lib.train(run)
+        except train_lib.DivergedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         if results is None:
+            step = int(run.state.step)
             print(
-                f"{workdir.path}: stopped at step {int(run.state.step)}; "
-                "the same command resumes",
+                f"{workdir.path}: stopped at step {step}; the same command resumes",
                 file=sys.stderr,
             )
             return 130

@@ -1,8 +1,10 @@
 """Command-line edges: flags in, one line and an exit status out."""
 
 import hashlib
+import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from absl import flags
@@ -14,21 +16,60 @@ from ssah_jax.config import Config, ConfigError
 USER_ERROR = 2
 """Exit status of a mistake in flags, configuration, files or workdir."""
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file in configs/; fields are overridden by --config.FIELD=VALUE."
-)
+
+class UserError(Exception):
+    """A mistake that the user can mend; its message is one line."""
+
+
+@contextmanager
+def setting_up() -> Iterator[None]:
+    """Take a ValueError as a mistake of the user's.
+
+    For what happens before training: whatever raises later is a defect of ours, and
+    keeps its traceback.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(_one_line(error)) from error
+
+
+def run(main: Callable[[], int]) -> None:
+    """Parse flags and run a command; a `UserError` becomes one line and status 2."""
+    try:
+        with setting_up():
+            parse_flags(sys.argv)
+        status = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = USER_ERROR
+    sys.exit(status)
+
+
+def define_config_flag() -> None:
+    """Define --config for the script that calls this."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "A file in configs/; fields are overridden by --config.FIELD=VALUE.",
+    )
 
 
 def parse_flags(argv: Sequence[str]) -> None:
-    """Parse absl's flags.
+    """Parse absl's flags; --help shows them and exits.
 
     Raises:
-        ConfigError: on an unknown flag, or a field of the configuration that does
-            not exist or has the wrong type.
+        ConfigError: on an unknown flag, a --config that is no Python file, or a
+            field of it that does not exist or has the wrong type.
     """
+    if {"-h", "-help", "--help"} & set(argv[1:]):
+        print(sys.modules["__main__"].__doc__)
+        print(flags.FLAGS.main_module_help())
+        sys.exit(0)
+    _check_config_file(argv)
     try:
         rest = flags.FLAGS(list(argv))
-    except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
         raise ConfigError(_one_line(error)) from error
     if len(rest) > 1:
         raise ConfigError(f"found the argument {rest[1]!r}, accepted are only flags")
@@ -43,12 +84,13 @@ def config_from_flags() -> tuple[Config, Path]:
     Raises:
         ConfigError: no --config, or one that is not valid.
     """
-    if _CONFIG.value is None:
+    flag = flags.FLAGS["config"]
+    if flag.value is None:
         raise ConfigError(
             "--config: found none, accepted is a file such as configs/digits.py"
         )
-    config = config_lib.from_config_dict(_CONFIG.value.to_dict())
-    filename = config_flags.get_config_filename(flags.FLAGS["config"])
+    config = config_lib.from_config_dict(flag.value.to_dict())
+    filename = config_flags.get_config_filename(flag)
     name = Path(filename.partition(":")[0]).stem
     digest = hashlib.sha256(config_lib.to_json(config).encode()).hexdigest()[:8]
     return config, Path("runs") / f"{name}-{digest}"
@@ -79,15 +121,18 @@ def run_and_step(
     return path.parent.parent, path.name
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Run a command; a user's error becomes one line and exit status 2."""
-    try:
-        parse_flags(sys.argv)
-        status = main() or 0
-    except ValueError as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        status = USER_ERROR
-    sys.exit(status)
+def _check_config_file(argv: Sequence[str]) -> None:
+    """Raise ConfigError if --config names no Python file, as loading it would not."""
+    following = [*argv[1:], ""]
+    for argument, after in itertools.pairwise(following):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "config" and argument.startswith("-"):
+            path = Path((value if equals else after).partition(":")[0])
+            if not path.is_file() or path.suffix != ".py":
+                raise ConfigError(
+                    f"--config: found {str(path)!r}, accepted is a Python file such "
+                    "as configs/digits.py"
+                )
 
 
 def _one_line(error: BaseException) -> str:

@@ -172,6 +172,9 @@ def test_eight_devices_train_to_the_same_result(finished, tmp_path):
 
 
 MISTAKES = {
+    "no config": (["--config=configs/none.py"], ["--config", "configs/none.py"]),
+    "no Python": (["--config=README.md"], ["--config", "README.md"]),
+    "argument": (["digits"], ["'digits'"]),
     "unknown field": (["--config.bitz=3"], ["bitz"]),
     "wrong type": (["--config.bits=many"], ["bits"]),
     "too few bits": (["--config.bits=0"], ["config.bits", "0", "at least 1"]),
@@ -247,6 +250,13 @@ def test_eval_without_a_run_is_one_line(arguments):
     status, _, err = run("eval.py", *arguments)
     assert status == 2
     assert err.count("\n") == 1 and err.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_help_names_the_flags():
+    status, out, _ = run("train.py", "--help")
+    assert status == 0
+    assert "--config" in out and "--workdir" in out and "resumes" in out
 
 
 def test_scripts_are_short():
