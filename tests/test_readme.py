@@ -45,6 +45,24 @@ def test_numbers_are_those_of_the_records():
     assert f"adds {100 * (cost['full_over_random'] - 1):.1f} %" in flat
 
 
+def test_numbers_of_the_method_are_those_of_the_records():
+    text = " ".join((ROOT / "docs/method.md").read_text().split())
+
+    def record(name):
+        return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+
+    for setting in record("frozen_adversary")["settings"].values():
+        assert f"{setting['mean_hardness']:.3f}" in text
+    hardness = record("reach")["mean_hardness"]
+    for kind in ("random", "hardest of 4 random", "hardest of 16 random"):
+        assert f"{hardness[kind]:.3f}" in text
+    tenths = record("fashion_mnist_50")["pace_by_tenth"]
+    for tenth in (tenths[2], tenths[9]):
+        assert f"{tenth['hardness']:.3f} at" in text
+    ratios = [tenth["hardness_over_threshold"] for tenth in tenths[1:]]
+    assert f"a ratio of {min(ratios):.2f} to {max(ratios):.2f}" in text
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
