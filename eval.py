@@ -38,7 +38,7 @@ def main() -> int:
     results = dict(evaluators.Evaluator(experiment).test(state))
     # Only the last step's numbers are the run's.
     name = "results.json" if last else f"results_step_{step}.json"
-    train_lib.write_results(workdir, results, experiment.config, name=name)
+    train_lib.write_results(workdir, results, name=name)
     print(evaluators.describe(results, experiment.config))
     return 0
 

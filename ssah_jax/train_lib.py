@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from ssah_jax import evaluators, parallel, report, steps
 from ssah_jax.checkpointing import Checkpoints, open_checkpoints
-from ssah_jax.config import Config
 from ssah_jax.data import TrainIterator, split_to_json, train_iterator
 from ssah_jax.experiment import Experiment, check_devices
 from ssah_jax.types import Batch, TrainState
@@ -101,7 +100,6 @@ def train(run: Run) -> dict[str, Any] | None:
     Raises:
         DivergedError: if the loss is not finite at a logged step.
     """
-    config = run.experiment.config
     evaluator = evaluators.Evaluator(run.experiment)
     with _stop_requests() as stopped:
         finished = _loop(run, evaluator, stopped)
@@ -109,14 +107,13 @@ def train(run: Run) -> dict[str, Any] | None:
     if not finished:
         return None
     results = dict(evaluator.test(run.state))
-    write_results(run.workdir, results, config)
+    write_results(run.workdir, results)
     return results
 
 
 def write_results(
     workdir: Workdir,
     results: dict[str, Any],
-    config: Config,
     *,
     name: str = "results.json",
 ) -> None:
