@@ -1,11 +1,13 @@
-"""What every benchmark writes: its numbers beside versions and device, as JSON."""
+"""What benchmarks share: JSON records of their numbers, and variants to compare."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 from ssah_jax import evaluators
+from ssah_jax.config import Config
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -18,3 +20,17 @@ def write(name: str, record: dict[str, Any], path: str | None = None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
     print(text)
+
+
+def variants(config: Config) -> dict[str, Config]:
+    """A configuration and its baselines, which differ in nothing else."""
+    replace = dataclasses.replace
+    return {
+        "ssah": config,
+        "random": replace(config, anet=replace(config.anet, kind="random")),
+        "supervised": replace(
+            config,
+            anet=replace(config.anet, kind="none"),
+            loss=replace(config.loss, consistent=0.0, consistent_pair=0.0),
+        ),
+    }

@@ -31,20 +31,6 @@ _RUNS = flags.DEFINE_string("runs", "runs/seeds", "Directory of the runs.")
 _NAME = flags.DEFINE_string("name", None, "benchmarks/results/NAME.json", required=True)
 
 
-def variants(config: Config) -> dict[str, Config]:
-    """The rows of the table."""
-    replace = dataclasses.replace
-    return {
-        "ssah": config,
-        "random": replace(config, anet=replace(config.anet, kind="random")),
-        "supervised": replace(
-            config,
-            anet=replace(config.anet, kind="none"),
-            loss=replace(config.loss, consistent=0.0, consistent_pair=0.0),
-        ),
-    }
-
-
 def cell(config: Config, directory: Path) -> float:
     """The test mAP of a run, which is trained unless it is finished."""
     workdir = Workdir(directory)
@@ -61,7 +47,7 @@ def main(_: list[str]) -> None:
     found: dict[str, list[float]] = {}
     for seed in range(_SEEDS.value):
         config = dataclasses.replace(base, seed=seed)
-        for name, variant in variants(config).items():
+        for name, variant in records.variants(config).items():
             directory = Path(_RUNS.value) / _NAME.value / f"{name}-{seed}"
             found.setdefault(name, []).append(cell(variant, directory))
             print(name, seed, found[name][-1], flush=True)

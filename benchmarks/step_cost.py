@@ -29,15 +29,11 @@ _OUTPUT = flags.DEFINE_string("output", None, "Where the JSON goes.")
 def main(_: list[str]) -> None:
     """Time both steps and write the record."""
     full = from_config_dict(_CONFIG.value.to_dict())
-    replace = dataclasses.replace
+    found = records.variants(full)
     variants = {
-        "full": full,
-        "random deformations": replace(full, anet=replace(full.anet, kind="random")),
-        "supervised": replace(
-            full,
-            anet=replace(full.anet, kind="none"),
-            loss=replace(full.loss, consistent=0.0, consistent_pair=0.0),
-        ),
+        "full": found["ssah"],
+        "random deformations": found["random"],
+        "supervised": found["supervised"],
     }
     experiment = prepare(full)
     batch = parallel.shard(
@@ -55,7 +51,7 @@ def main(_: list[str]) -> None:
     for name, config in variants.items():
         step[name] = parallel.pmap_train_step(config)
         state[name] = parallel.replicate(
-            train_lib.init_state(replace(experiment, config=config))
+            train_lib.init_state(dataclasses.replace(experiment, config=config))
         )
         start = time.perf_counter()
         state[name], _ = jax.block_until_ready(step[name](state[name], batch))
