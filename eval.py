@@ -4,11 +4,10 @@ Rebuilds the model from what lies in the workdir and writes results.json there. 
 never trains and never writes into checkpoints/.
 """
 
-import jax
 from absl import flags
 
 from ssah_jax import cli, evaluators, parallel, train_lib
-from ssah_jax.checkpointing import open_checkpoints
+from ssah_jax.data import DataError
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -29,15 +28,14 @@ def main() -> int:
         )
         workdir = Workdir(directory)
         experiment = prepare(workdir.read_config())
-        with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
-            step = checkpoints.find(wanted)
-            like = jax.eval_shape(lambda: train_lib.init_state(experiment))
-            state = checkpoints.restore(like, step=step)
-            last = step == checkpoints.latest_step()
+        state, last = train_lib.restore_state(experiment, workdir, wanted)
     state = parallel.replicate(state)
-    results = dict(evaluators.Evaluator(experiment).test(state))
+    try:
+        results = dict(evaluators.Evaluator(experiment).test(state))
+    except DataError as error:
+        raise cli.UserError(str(error)) from error
     # Only the last step's numbers are the run's.
-    name = "results.json" if last else f"results_step_{step}.json"
+    name = "results.json" if last else f"results_step_{int(state.step)}.json"
     train_lib.write_results(workdir, results, name=name)
     print(evaluators.describe(results, experiment.config))
     return 0

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from absl import flags
 
 from ssah_jax import cli, evaluators, train_lib
+from ssah_jax.data import DataError
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -31,6 +32,13 @@ def main() -> int:
                 print(f"{workdir.path}: finished, see results.json and report.html")
                 return 0
             run = stack.enter_context(train_lib.open_run(prepare(config), workdir))
+            missing = len(run.experiment.source.missing)
+        if missing:
+            print(
+                f"{workdir.path}: {missing} listed images are not on disk, "
+                "see missing.txt",
+                file=sys.stderr,
+            )
         start = f" from step {int(run.state.step)}" if int(run.state.step) else ""
         print(f"{workdir.path}: training{start}", file=sys.stderr)
         try:
@@ -38,6 +46,8 @@ def main() -> int:
         except train_lib.DivergedError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except DataError as error:
+            raise cli.UserError(str(error)) from error
         if results is None:
             step = int(run.state.step)
             print(

@@ -17,6 +17,7 @@ import records
 from absl import app, flags
 
 from ssah_jax import parallel, retrieval, steps
+from ssah_jax.data.reading import Reader
 from ssah_jax.evaluators import Evaluator
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
@@ -62,26 +63,26 @@ def main(_: list[str]) -> None:
         state = steps.init_state(
             jax.random.key(seed),
             config=config,
-            image_shape=source.image_shape,
+            image_shape=experiment.image_shape,
             num_classes=source.num_classes,
         )
         untrained.append(dict(evaluator.test(parallel.replicate(state)))["map"])
 
-    def pixels(part, indices):
-        images = np.stack([part.images[int(i)] for i in indices])
+    def pixels(indices):
+        images, _ = Reader(source.images)(indices)
         return images.reshape(len(images), -1) / np.float32(255)
 
     query, database = itq_codes(
-        pixels(source.train, split.unlabelled),
+        pixels(split.unlabelled),
         config.bits,
-        pixels(source.test, split.query),
-        pixels(source.train, split.database),
+        pixels(split.query),
+        pixels(split.database),
     )
     itq = retrieval.evaluate(
         query,
-        source.test.labels[split.query],
+        source.labels[split.query],
         database,
-        source.train.labels[split.database],
+        source.labels[split.database],
         top_k=config.eval.top_k or None,
     )
     trained = json.loads(workdir.results.read_text())

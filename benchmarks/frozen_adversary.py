@@ -19,10 +19,8 @@ import records
 from absl import app, flags
 
 from ssah_jax import train_lib
-from ssah_jax.checkpointing import open_checkpoints
 from ssah_jax.config import Config
-from ssah_jax.data import train_iterator
-from ssah_jax.experiment import Experiment, prepare
+from ssah_jax.experiment import Experiment, iterate, prepare
 from ssah_jax.objectives import (
     CleanCodes,
     Outcome,
@@ -71,13 +69,7 @@ def learn(
         under = (hardness < state.pace.threshold).mean()
         return optax.apply_updates(anet, updates), opt, hardness.mean(), under
 
-    iterator = train_iterator(
-        experiment.source,
-        experiment.split,
-        labelled_batch=config.batch.labelled,
-        unlabelled_batch=config.batch.unlabelled,
-        seed=config.seed + 1,
-    )
+    iterator = iterate(experiment, seed=config.seed + 1)
     anet, opt, path = state.anet, optimiser.init(state.anet), []
     for index in range(_STEPS.value):
         batch = jax.tree.map(jnp.asarray, next(iterator))
@@ -91,9 +83,8 @@ def main(_: list[str]) -> None:
     workdir = Workdir(_WORKDIR.value)
     experiment = prepare(workdir.read_config())
     base = experiment.config
-    with open_checkpoints(workdir.checkpoints, read_only=True) as saved:
-        like = jax.eval_shape(lambda: train_lib.init_state(experiment))
-        state = jax.device_get(saved.restore(like))
+    state, _ = train_lib.restore_state(experiment, workdir)
+    state = jax.device_get(state)
     found = {}
     for name, changes in SETTINGS.items():
         fields = dict(changes)

@@ -16,9 +16,7 @@ import records
 from absl import app, flags
 
 from ssah_jax import pacing, train_lib
-from ssah_jax.checkpointing import open_checkpoints
-from ssah_jax.data import train_iterator
-from ssah_jax.experiment import prepare
+from ssah_jax.experiment import iterate, prepare
 from ssah_jax.objectives import hash_images
 from ssah_jax.views import generate, make_views
 from ssah_jax.workdir import Workdir
@@ -33,16 +31,9 @@ def main(_: list[str]) -> None:
     """Measure and write the record."""
     experiment = prepare(Workdir(_WORKDIR.value).read_config())
     config = experiment.config
-    with open_checkpoints(Workdir(_WORKDIR.value).checkpoints, read_only=True) as saved:
-        like = jax.eval_shape(lambda: train_lib.init_state(experiment))
-        state = jax.device_get(saved.restore(like))
-    iterator = train_iterator(
-        experiment.source,
-        experiment.split,
-        labelled_batch=config.batch.labelled,
-        unlabelled_batch=config.batch.unlabelled,
-        seed=config.seed + 1,
-    )
+    state, _ = train_lib.restore_state(experiment, Workdir(_WORKDIR.value))
+    state = jax.device_get(state)
+    iterator = iterate(experiment, seed=config.seed + 1)
     kinds = {
         kind: dataclasses.replace(
             config, anet=dataclasses.replace(config.anet, kind=kind)

@@ -5,17 +5,25 @@ differs. `from_config_dict` turns it into a validated `Config` before anything
 compiles; the library itself sees only the frozen dataclasses below.
 """
 
+import ast
 import dataclasses
 import json
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from ml_collections import ConfigDict
 
+from ssah_jax.data.images import RESIZES
+from ssah_jax.data.protocols import PROTOCOLS
 from ssah_jax.networks.backbones import BACKBONES
 from ssah_jax.networks.layers import NORMS
 from ssah_jax.pacing import WEIGHT_KINDS
+
+SOURCES = ("digits", "idx", "synthetic", "folder", "list", "nus_wide", "tfds")
+"""Accepted words for where images come from."""
 
 
 class ConfigError(ValueError):
@@ -27,11 +35,33 @@ class DataConfig:
     """Which images, and how they are split.
 
     Attributes:
-        source: "digits", "idx" or "synthetic"; see `ssah_jax.data.sources`.
-        path: directory of an "idx" source; empty where there is none.
+        source: "digits", "idx", "synthetic", "folder", "list", "nus_wide" or "tfds".
+        name: of a "tfds" data set, such as "cifar10".
+        path: of an "idx", "folder", "list" or "nus_wide" source: its directory, or
+            for "folder" a table of paths and labels (.csv, .tsv, .parquet); of a
+            "tfds" source, where it was prepared (empty for TFDS's own default).
+        images: directory of the images that a list or table names, if not its own;
+            relative to that.
+        label: name of the label feature of a "tfds" data set that has several.
+        separator: between the labels of an image in a table.
+        concepts: of "nus_wide": the 21 most frequent ones or all 81.
+        image_size: images become squares of so many pixels a side when they are
+            read; 0 leaves them as stored.
+        resize: how they do: "crop" (shorter side resized, middle kept) or "squash".
+        channels: 3, or 1 for grey images; of sources that decode files.
+        crop_size: weak augmentation cuts a random square of so many pixels a side,
+            evaluation the middle one; 0 for none.
+        store: "disk" reads images when they are asked for, "memory" decodes them once,
+            "device" also keeps them on every device. Results are the same.
+        threads: that decode batches ahead, for each stream.
+        on_error: what an image that cannot be read does: "raise" or "skip".
+        max_skipped: share of images that may be missing or skipped; training stops
+            beyond.
         protocol: named split; see `ssah_jax.data.protocols`.
-        num_queries: test images that are queries.
-        num_validation: further test images that are validation queries.
+        num_queries: images that are queries; 0 takes the whole official test part.
+        num_validation: images that are validation queries.
+        num_labelled: labelled images of the protocol "nus_wide_81".
+        unseen_share: of classes that the protocol "unseen" holds out.
         mean: of each channel in [0, 1]; one value serves all channels.
         std: of each channel.
         max_shift: weak augmentation shifts by up to so many pixels.
@@ -40,10 +70,25 @@ class DataConfig:
     """
 
     source: str = "digits"
+    name: str = ""
     path: str = ""
+    images: str = ""
+    label: str = ""
+    separator: str = "|"
+    concepts: int = 21
+    image_size: int = 0
+    resize: str = "crop"
+    channels: int = 3
+    crop_size: int = 0
+    store: str = "disk"
+    threads: int = 4
+    on_error: str = "raise"
+    max_skipped: float = 0.01
     protocol: str = "low_label"
     num_queries: int = 1000
     num_validation: int = 1000
+    num_labelled: int = 0
+    unseen_share: float = 0.25
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     max_shift: int = 2
@@ -236,7 +281,7 @@ class Config:
     Attributes:
         seed: of the split, the initial parameters and every random draw.
         bits: K.
-        labels_per_class: labelled images of each class.
+        labels_per_class: labelled images of each class; 0 for all there are.
         steps: training steps.
         log_every: steps between lines of metrics.jsonl.
         checkpoint_every: steps between checkpoints.
@@ -269,6 +314,51 @@ class Config:
 def default() -> ConfigDict:
     """The default configuration as a locked ConfigDict, for files in `configs/`."""
     return ConfigDict(dataclasses.asdict(Config())).lock()
+
+
+def with_presets(
+    config: ConfigDict, presets: str, *, smoke: Mapping[str, Any]
+) -> ConfigDict:
+    """Apply what follows the colon of `--config configs/NAME.py:PRESETS`.
+
+    Args:
+        config: what the file says without presets; changed and returned.
+        presets: comma-separated: `FIELD=VALUE`, where FIELD is a field's full name or,
+            if nothing else is called that, its last part; or the word `smoke`. Later
+            ones win.
+        smoke: the values, by full name, that shrink this configuration to a laptop's
+            few minutes.
+
+    Raises:
+        ConfigError: on a word or field that does not exist.
+    """
+    names = list(_flatten(config.to_dict()))
+    uses = Counter(part for name in set(names) for part in name.split("."))
+    flat = {name: name for name in names}
+    for name in names:
+        last = name.rpartition(".")[2]
+        if uses[last] == 1:
+            flat[last] = name
+    outside_brackets = r",(?![^()]*\))"
+    for preset in filter(None, map(str.strip, re.split(outside_brackets, presets))):
+        name, equals, value = preset.partition("=")
+        if preset == "smoke":
+            config.update_from_flattened_dict(smoke)
+        elif equals and name in flat:
+            try:
+                parsed = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                parsed = value
+            try:
+                config.update_from_flattened_dict({flat[name]: parsed})
+            except TypeError as error:
+                raise ConfigError(f"config.{flat[name]}: {error}") from None
+        else:
+            raise ConfigError(
+                f"--config: found the preset {preset!r}, accepted are smoke and "
+                "FIELD=VALUE with a field of the configuration, such as bits=64"
+            )
+    return config
 
 
 def from_config_dict(values: Mapping[str, Any] | ConfigDict) -> Config:
@@ -385,7 +475,7 @@ def _validate(config: Config) -> None:
     def one_of(name: str, words: tuple[str, ...]) -> None:
         check(lambda v: v in words, "one of " + ", ".join(words), name)
 
-    positive = "bits labels_per_class steps log_every checkpoint_every data.num_queries"
+    positive = "bits steps log_every checkpoint_every data.threads"
     check(lambda v: v >= 1, "at least 1", *positive.split())
     check(
         lambda v: v >= 1,
@@ -404,6 +494,8 @@ def _validate(config: Config) -> None:
         lambda v: v >= 0,
         "at least 0",
         *["seed", "data.num_validation", "data.max_shift", "eval.every", "eval.top_k"],
+        *["labels_per_class", "data.num_queries", "data.num_labelled"],
+        *["data.image_size", "data.crop_size"],
         *[
             "loss.pair",
             "loss.point",
@@ -423,7 +515,14 @@ def _validate(config: Config) -> None:
     check(
         lambda v: 0 <= v <= 1,
         "in [0, 1]",
-        *["data.mean", "loss.ramp", "optim.warmup", "pace.target", "pace.tolerance"],
+        *[
+            "data.mean",
+            "data.max_skipped",
+            "loss.ramp",
+            "optim.warmup",
+            "pace.target",
+            "pace.tolerance",
+        ],
         *["anet.entropy_floor", "anet.scale_entropy_floor"],
         *["anet.position_entropy_floor", "anet.angle_entropy_floor"],
     )
@@ -431,13 +530,20 @@ def _validate(config: Config) -> None:
     check(lambda v: 0.5 <= v <= 1, "in [0.5, 1]", "loss.gate")
     check(lambda v: -1 <= v <= 1, "in [-1, 1]", "loss.label_offset")
     check(lambda v: 0 < v < 1, "in (0, 1)", "anet.scales", "pace.start", "pace.end")
-    check(lambda v: 0 < v < 1, "in (0, 1)", "pace.share")
+    check(lambda v: 0 < v < 1, "in (0, 1)", "pace.share", "data.unseen_share")
+    check(lambda v: v in (1, 3), "1 or 3", "data.channels")
+    check(lambda v: v in (21, 81), "21 or 81", "data.concepts")
     check(lambda v: 0 <= v <= 180, "in [0, 180]", "anet.max_degrees")
     check(
         lambda v: round(v**0.5) ** 2 == v,
         "a square number (1, 4, 9, ...)",
         "anet.blocks",
     )
+    one_of("data.source", SOURCES)
+    one_of("data.protocol", tuple(PROTOCOLS))
+    one_of("data.resize", RESIZES)
+    one_of("data.store", ("disk", "memory", "device"))
+    one_of("data.on_error", ("raise", "skip"))
     one_of("hnet.backbone", BACKBONES)
     one_of("hnet.norm", NORMS)
     one_of("anet.kind", ("anet", "random", "none"))
@@ -450,6 +556,12 @@ def _validate(config: Config) -> None:
         raise ConfigError(
             f"config.pace.start: found {config.pace.start}, accepted is at most "
             f"config.pace.end = {config.pace.end}"
+        )
+    data = config.data
+    if data.image_size and data.crop_size > data.image_size:
+        raise ConfigError(
+            f"config.data.crop_size: found {data.crop_size}, accepted is at most "
+            f"config.data.image_size = {data.image_size}"
         )
     if config.eval.every and not config.data.num_validation:
         raise ConfigError(

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 
 from ssah_jax import parallel, retrieval
 from ssah_jax.config import Config
-from ssah_jax.data import Part, eval_batches, seeded
+from ssah_jax.data import eval_batches, seeded
 from ssah_jax.experiment import Experiment
 from ssah_jax.types import Params, TrainState
 
@@ -36,16 +36,30 @@ class Evaluator:
         self._batch = -(-experiment.config.eval.batch // devices) * devices
 
     def codes(
-        self, state: TrainState, part: Part, indices: Int64[np.ndarray, "N"]
-    ) -> Float32[np.ndarray, "N K"]:
-        """Real-valued codes `[N, K]` of some images of a part, in their order."""
-        found = []
-        for image, _, mask in eval_batches(part, indices, batch_size=self._batch):
+        self, state: TrainState, indices: Int64[np.ndarray, "N"]
+    ) -> tuple[Float32[np.ndarray, "n K"], Int64[np.ndarray, "n"]]:
+        """Real-valued codes of some images, in their order.
+
+        Returns:
+            Codes `[n, K]` and the indices `[n]` that they belong to: those given,
+            less the images that could not be read.
+        """
+        experiment = self._experiment
+        batches = eval_batches(
+            experiment.source,
+            indices,
+            batch_size=self._batch,
+            threads=experiment.config.data.threads,
+            skipped=experiment.skipped,
+        )
+        codes, masks = [], []
+        for image, mask in batches:
             code = self._encode(
                 state.teacher, state.teacher_stats, parallel.shard(image)
             )
-            found.append(np.asarray(code).reshape(len(mask), -1)[mask])
-        return np.concatenate(found)
+            codes.append(np.asarray(code).reshape(len(mask), -1)[mask])
+            masks.append(mask)
+        return np.concatenate(codes), indices[np.concatenate(masks)[: len(indices)]]
 
     def validate(self, state: TrainState) -> Iterator[tuple[str, float]]:
         """Yield metrics of the validation queries on a sample of the database.
@@ -53,7 +67,8 @@ class Evaluator:
         The sample is the same at each call. Test queries are not touched.
         """
         config, split = self._experiment.config, self._experiment.split
-        database = split.database
+        # In most protocols validation queries are drawn from the database.
+        database = np.setdiff1d(split.database, split.validation)
         if len(database) > config.eval.max_database:
             order = seeded.permutation(
                 config.seed, len(database), "validation database"
@@ -73,6 +88,8 @@ class Evaluator:
         yield "source", config.data.source
         yield "labels_per_class", config.labels_per_class
         yield "num_labelled", len(split.labelled)
+        yield "num_skipped", len(self._experiment.skipped or ())
+        yield "num_missing", len(self._experiment.source.missing)
         yield "seed", config.seed
         yield "steps", int(state.step)
         yield "versions", versions()
@@ -84,11 +101,13 @@ class Evaluator:
         database: Int64[np.ndarray, "N"],
     ) -> dict[str, Any]:
         source, config = self._experiment.source, self._experiment.config
+        query_codes, query = self.codes(state, query)
+        database_codes, database = self.codes(state, database)
         return retrieval.evaluate(
-            self.codes(state, source.test, query),
-            source.test.labels[query],
-            self.codes(state, source.train, database),
-            source.train.labels[database],
+            query_codes,
+            source.labels[query],
+            database_codes,
+            source.labels[database],
             top_k=config.eval.top_k or None,
             precision_at=config.eval.precision_at,
         )

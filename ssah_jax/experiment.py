@@ -1,12 +1,27 @@
 """A configuration made concrete: its images and split, checked before any compiling."""
 
 import dataclasses
+from pathlib import Path
+from typing import cast
 
 import jax
+import numpy as np
 
-from ssah_jax.config import Config, ConfigError
-from ssah_jax.data import Source, Split, load_source, make_split
+from ssah_jax import data as data_lib
+from ssah_jax.config import Config, ConfigError, DataConfig
+from ssah_jax.data import (
+    DataError,
+    SkippedImages,
+    Source,
+    Split,
+    TrainIterator,
+    make_split,
+    train_iterator,
+)
+from ssah_jax.data.images import Resize
 from ssah_jax.networks import SMALLEST_IMAGE
+
+_TABLES = (".csv", ".tsv", ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +32,20 @@ class Experiment:
         config: the validated configuration.
         source: the images.
         split: which of them are queries, labelled, unlabelled and database.
+        skipped: takes images that cannot be read; None makes them an error.
     """
 
     config: Config
     source: Source
     split: Split
+    skipped: SkippedImages | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape `(H, W, ch)` of an image as the networks see it."""
+        height, width, channels = self.source.image_shape
+        size = self.config.data.crop_size
+        return (size, size, channels) if size else (height, width, channels)
 
 
 def prepare(config: Config) -> Experiment:
@@ -31,20 +55,47 @@ def prepare(config: Config) -> Experiment:
         ValueError: one line on what does not fit: a file, a field, a number.
     """
     data = config.data
-    options = {"multi_label": data.multi_label} if data.source == "synthetic" else {}
-    source = load_source(
-        data.source, path=data.path or None, seed=config.seed, **options
-    )
-    _check_images(config, source)
+    source = _load(data, seed=config.seed)
+    if data.store != "disk":
+        source = data_lib.in_memory(source, threads=data.threads)
     split = make_split(
         source,
         protocol=data.protocol,
         labels_per_class=config.labels_per_class,
         num_queries=data.num_queries,
         num_validation=data.num_validation,
+        num_labelled=data.num_labelled,
+        unseen_share=data.unseen_share,
         seed=config.seed,
     )
-    return Experiment(config, source, split)
+    skipped = None
+    if data.on_error == "skip":
+        skipped = SkippedImages(num_images=len(source), max_share=data.max_skipped)
+    experiment = Experiment(config, source, split, skipped)
+    _check_images(experiment)
+    return experiment
+
+
+def iterate(experiment: Experiment, *, seed: int | None = None) -> TrainIterator:
+    """This process's training batches, from the first one on.
+
+    Args:
+        experiment: whose images and batch sizes.
+        seed: of their order; the configuration's by default.
+    """
+    config = experiment.config
+    return train_iterator(
+        experiment.source,
+        experiment.split,
+        labelled_batch=config.batch.labelled,
+        unlabelled_batch=config.batch.unlabelled,
+        seed=config.seed if seed is None else seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=config.data.threads,
+        skipped=experiment.skipped,
+        rows_only=config.data.store == "device",
+    )
 
 
 def check_devices(config: Config) -> None:
@@ -62,8 +113,73 @@ def check_devices(config: Config) -> None:
             )
 
 
-def _check_images(config: Config, source: Source) -> None:
+def _load(data: DataConfig, *, seed: int) -> Source:
+    """The data set that the configuration names."""
+    size, channels = data.image_size, data.channels
+    resize = cast(Resize, data.resize)
+    if data.source == "digits":
+        return data_lib.digits()
+    if data.source == "idx":
+        return data_lib.idx_directory(data.path)
+    if data.source == "synthetic":
+        return data_lib.synthetic_images(seed=seed, multi_label=data.multi_label)
+    if data.source == "tfds":
+        return data_lib.tfds_source(
+            data.name,
+            data_dir=data.path,
+            label=data.label,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    if not data.path:
+        raise ConfigError(
+            f"config.data.path: found none, accepted is the directory of a "
+            f"{data.source!r} source"
+        )
+    path = Path(data.path).expanduser()
+    if data.source == "nus_wide":
+        return data_lib.nus_wide_source(
+            path,
+            concepts=data.concepts,
+            images=data.images,
+            max_missing=data.max_skipped,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    if data.source == "list":
+        return data_lib.image_lists(
+            path,
+            images=data.images,
+            max_missing=data.max_skipped,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    if path.suffix.lower() in _TABLES:
+        return data_lib.image_table(
+            path,
+            images=data.images,
+            separator=data.separator,
+            multi_label=data.multi_label,
+            max_missing=data.max_skipped,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    return data_lib.image_folder(path, size=size, resize=resize, channels=channels)
+
+
+def _check_images(experiment: Experiment) -> None:
+    config, source = experiment.config, experiment.source
     height, width, channels = source.image_shape
+    if config.data.crop_size > min(height, width):
+        raise ConfigError(
+            f"config.data.crop_size: found {config.data.crop_size}, accepted is at "
+            f"most the {min(height, width)} pixels of images in {source.name}"
+        )
+    height, width, _ = experiment.image_shape
     smallest = SMALLEST_IMAGE[config.hnet.backbone]
     if min(height, width) < smallest:
         raise ConfigError(
@@ -79,4 +195,9 @@ def _check_images(config: Config, source: Source) -> None:
         raise ConfigError(
             f"config.data.multi_label: found {config.data.multi_label}, accepted is "
             f"{source.multi_label} for {source.name}"
+        )
+    if config.data.store == "device" and not isinstance(source.images, np.ndarray):
+        raise DataError(
+            "config.data.store: found device and images that cannot be read, accepted "
+            "is memory or disk"
         )

@@ -16,13 +16,14 @@ from jax.sharding import PartitionSpec as P
 
 from ssah_jax import steps
 from ssah_jax.config import Config
-from ssah_jax.types import Batch, Metrics, Params, TrainState
+from ssah_jax.types import ImagePool, Metrics, Params, TrainState
 
 AXIS = "batch"
 """Name of the mapped axis."""
 
 T = TypeVar("T")
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+"""From a state and a sharded `Batch` or `BatchRows` to the next state, and metrics."""
 
 
 def _mesh() -> Mesh:
@@ -43,16 +44,29 @@ def shard(batch: T) -> T:
     return jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), batch)
 
 
-def pmap_train_step(config: Config) -> TrainStep:
+def pmap_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
     """The training step over all devices: takes a replicated state, a `shard`ed batch.
 
     The state is donated. Everything that leaves is equal on all devices, because
     `out_axes=None` would silently return the first device's value.
+
+    Args:
+        config: of the run.
+        pool: replicated images that the batches, then `BatchRows`, are taken from.
     """
     step = partial(steps.train_step, config=config, axis_name=AXIS)
-    return jax.pmap(
-        step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
+    if pool is None:
+        return jax.pmap(
+            step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
+        )
+    pooled = jax.pmap(
+        lambda state, rows, pool: step(state, steps.gather_batch(pool, rows)),
+        AXIS,
+        in_axes=(None, 0, None),
+        out_axes=(None, None),
+        donate_argnums=(0,),
     )
+    return lambda state, rows: pooled(state, rows, pool)
 
 
 def jit_train_step(config: Config) -> TrainStep:

@@ -15,12 +15,14 @@ from ssah_jax.optim import anet_optimiser, hnet_optimiser
 from ssah_jax.types import (
     AlignmentState,
     Batch,
+    BatchRows,
+    ImagePool,
     Metrics,
     PaceState,
     Params,
     TrainState,
 )
-from ssah_jax.views import build_anet, generate, make_views, to_float
+from ssah_jax.views import build_anet, clean_view, generate, make_views
 
 
 def init_state(
@@ -35,7 +37,7 @@ def init_state(
     Args:
         key: root of all randomness of the run; kept in the state.
         config: of the run.
-        image_shape: (H, W, ch).
+        image_shape: (H, W, ch) of the images as the networks see them.
         num_classes: C.
     """
     hnet_key, anet_key, centre_key, root = jax.random.split(key, 4)
@@ -172,6 +174,15 @@ def train_step(
     ), metrics
 
 
+def gather_batch(pool: ImagePool, rows: BatchRows) -> Batch:
+    """The batch of images and labels that lies on the device in these rows."""
+    return Batch(
+        image=pool.images[rows.labelled],
+        label=pool.labels[rows.labelled],
+        unlabelled=pool.images[rows.unlabelled],
+    )
+
+
 def encode_step(
     params: Params, stats: Params, image: UInt8[Array, "B H W ch"], *, config: Config
 ) -> Float[Array, "B K"]:
@@ -183,7 +194,7 @@ def encode_step(
         image: uint8 `[B, H, W, ch]`.
         config: of the run; static.
     """
-    return encode(params, stats, to_float(image), config=config)
+    return encode(params, stats, clean_view(image, config=config), config=config)
 
 
 def _update_pace(state: TrainState, metrics: Metrics, *, config: Config) -> PaceState:

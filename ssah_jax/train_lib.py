@@ -12,14 +12,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tqdm import tqdm
 
 from ssah_jax import evaluators, parallel, report, steps
 from ssah_jax.checkpointing import Checkpoints, open_checkpoints
-from ssah_jax.data import TrainIterator, split_to_json, train_iterator
-from ssah_jax.experiment import Experiment, check_devices
-from ssah_jax.types import Batch, TrainState
+from ssah_jax.data import TrainIterator, split_to_json
+from ssah_jax.data.reading import Reader
+from ssah_jax.experiment import Experiment, check_devices, iterate
+from ssah_jax.types import Batch, ImagePool, TrainState
 from ssah_jax.views import generate, make_views
 from ssah_jax.workdir import Workdir, write_atomically
 
@@ -50,6 +50,11 @@ class Run:
     state: TrainState
     seconds: float
 
+    def record_skipped(self) -> None:
+        """Write which images were skipped so far, if any."""
+        skipped = self.experiment.skipped
+        self.workdir.write_skipped(skipped.reasons if skipped else [])
+
 
 @contextmanager
 def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
@@ -63,16 +68,9 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
     check_devices(config)
     workdir.check_free_for(config)
     state = parallel.replicate(init_state(experiment))
-    iterator = train_iterator(
-        experiment.source,
-        experiment.split,
-        labelled_batch=config.batch.labelled,
-        unlabelled_batch=config.batch.unlabelled,
-        seed=config.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    iterator = iterate(experiment)
     workdir.create(config, split_to_json(experiment.split))
+    workdir.write_missing(experiment.source.missing)
     with open_checkpoints(workdir.checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
             state = checkpoints.restore(state, iterators=iterator.streams)
@@ -85,9 +83,31 @@ def init_state(experiment: Experiment) -> TrainState:
     return steps.init_state(
         jax.random.key(experiment.config.seed),
         config=experiment.config,
-        image_shape=experiment.source.image_shape,
+        image_shape=experiment.image_shape,
         num_classes=experiment.source.num_classes,
     )
+
+
+def restore_state(
+    experiment: Experiment, workdir: Workdir, wanted: str = "last"
+) -> tuple[TrainState, bool]:
+    """The state of a run from one of its checkpoints.
+
+    Args:
+        experiment: of the run.
+        workdir: where it lives; nothing is written.
+        wanted: "last", "best" (on validation queries), or a step's number.
+
+    Returns:
+        The state, and whether it is the last checkpoint's.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it does not fit the experiment.
+    """
+    with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        step = checkpoints.find(wanted)
+        like = jax.eval_shape(lambda: init_state(experiment))
+        return checkpoints.restore(like, step=step), step == checkpoints.latest_step()
 
 
 def train(run: Run) -> dict[str, Any] | None:
@@ -99,6 +119,7 @@ def train(run: Run) -> dict[str, Any] | None:
 
     Raises:
         DivergedError: if the loss is not finite at a logged step.
+        DataError: if an image cannot be read, or too many cannot.
     """
     evaluator = evaluators.Evaluator(run.experiment)
     with _stop_requests() as stopped:
@@ -107,6 +128,7 @@ def train(run: Run) -> dict[str, Any] | None:
     if not finished:
         return None
     results = dict(evaluator.test(run.state))
+    run.record_skipped()
     write_results(run.workdir, results)
     return results
 
@@ -128,10 +150,10 @@ def _loop(
 ) -> bool:
     """Step until the last step (True) or a request to stop (False)."""
     config, first = run.experiment.config, int(run.state.step)
-    step_fn = parallel.pmap_train_step(config)
+    step_fn = parallel.pmap_train_step(config, _device_pool(run.experiment))
     draw_strip = _strip_drawer(run.experiment)
     start = time.perf_counter() - run.seconds
-    tick, ticked = time.perf_counter(), first
+    tick, ticked, waited = time.perf_counter(), first, 0.0
     bar = tqdm(
         total=config.steps,
         initial=first,
@@ -141,7 +163,9 @@ def _loop(
     )
     with bar:
         for step in range(first + 1, config.steps + 1):
+            asked = time.perf_counter()
             batch = parallel.shard(next(run.iterator))
+            waited += time.perf_counter() - asked
             run.state, metrics = step_fn(run.state, batch)
             bar.update()
             last, stop = step == config.steps, stopped()
@@ -151,7 +175,8 @@ def _loop(
                 now = time.perf_counter()
                 images = config.batch.labelled + config.batch.unlabelled
                 line["images_per_second"] = (step - ticked) * images / (now - tick)
-                tick, ticked = now, step
+                line["data_wait"] = waited / (now - tick)
+                tick, ticked, waited = now, step, 0.0
                 _check_finite(line, step)
                 bar.set_postfix_str(_progress(line))
             evaluate = _is_time(step, config.eval.every) or last
@@ -163,6 +188,7 @@ def _loop(
             if line:
                 seconds = time.perf_counter() - start
                 run.workdir.log({"step": step, "seconds": round(seconds, 3)} | line)
+                run.record_skipped()
             if evaluate:
                 # Its seconds are not the step's.
                 tick, ticked = time.perf_counter(), step
@@ -173,6 +199,16 @@ def _loop(
             if stop and not last:
                 return False
     return True
+
+
+def _device_pool(experiment: Experiment) -> ImagePool | None:
+    """All images on every device, if the configuration keeps them there."""
+    if experiment.config.data.store != "device":
+        return None
+    source = experiment.source
+    # `prepare` has seen to it that the images are an array.
+    arrays: Any = (source.images, source.labels)
+    return ImagePool(*parallel.replicate(arrays))
 
 
 def _is_time(step: int, every: int) -> bool:
@@ -200,17 +236,19 @@ def _progress(line: dict[str, float]) -> str:
 
 def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], None]:
     """A function that saves what A-Net makes of the same images, with the same key."""
-    config, part = experiment.config, experiment.source.train
+    config, source = experiment.config, experiment.source
     if config.anet.kind == "none":
         return lambda state, workdir: None
     chosen = experiment.split.labelled[
         :: len(experiment.split.labelled) // _STRIP_IMAGES or 1
     ]
-    chosen = chosen[:_STRIP_IMAGES]
+    images, readable = Reader(source.images, skipped=experiment.skipped)(
+        chosen[:_STRIP_IMAGES]
+    )
     batch = Batch(
-        image=jnp.asarray(np.stack([part.images[int(i)] for i in chosen])),
-        label=jnp.asarray(part.labels[chosen]),
-        unlabelled=jnp.zeros((0, *experiment.source.image_shape), jnp.uint8),
+        image=jnp.asarray(images[readable]),
+        label=jnp.asarray(source.labels[chosen[:_STRIP_IMAGES]][readable]),
+        unlabelled=jnp.zeros((0, *source.image_shape), jnp.uint8),
     )
     key = jax.random.key(config.seed)
 

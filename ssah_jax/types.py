@@ -52,6 +52,32 @@ class Batch(struct.PyTreeNode):
 
 
 @no_type_check
+class BatchRows(struct.PyTreeNode):
+    """The same batch where all images lie on the device: which of them it holds.
+
+    Attributes:
+        labelled: rows of the pool, `[L]`.
+        unlabelled: rows of the pool, `[U]`.
+    """
+
+    labelled: Int[Array, "L"]
+    unlabelled: Int[Array, "U"]
+
+
+@no_type_check
+class ImagePool(struct.PyTreeNode):
+    """All images of a data set, on the device.
+
+    Attributes:
+        images: uint8 `[N, H, W, ch]`.
+        labels: multi-hot `[N, C]` in {0, 1}; those of unlabelled images are not read.
+    """
+
+    images: UInt8[Array, "N H W ch"]
+    labels: Float[Array, "N C"]
+
+
+@no_type_check
 class HashOutputs(struct.PyTreeNode):
     """What H-Net says of a batch.
 

@@ -53,10 +53,20 @@ def to_float(image: UInt8[Array, "*B H W ch"]) -> Float[Array, "*B H W ch"]:
     return image.astype(jnp.float32) / 255.0
 
 
+def clean_view(
+    image: UInt8[Array, "B H W ch"], *, config: Config
+) -> Float[Array, "B h w ch"]:
+    """Images as evaluation sees them: float in [0, 1], cropped in the middle."""
+    image, size = to_float(image), config.data.crop_size
+    if not size:
+        return image
+    return jax.vmap(partial(transforms.centre_crop, size=size))(image)
+
+
 def make_views(
     key: Key[Array, ""], batch: Batch, *, config: Config, axis_name: str | None = None
 ) -> Views:
-    """Decode to float and augment weakly: a shift and, if configured, a flip.
+    """Decode to float and augment weakly: crop, shift and flip, as configured.
 
     Randomness belongs to an image's global row in the batch, so that the views do
     not depend on how many devices share the batch.
@@ -69,10 +79,12 @@ def make_views(
     """
 
     def one(key: Array, image: Array) -> tuple[Array, Array]:
-        shift, flip, rest = jax.random.split(key, 3)
-        image = transforms.random_shift(
-            shift, to_float(image), max_shift=config.data.max_shift
-        )
+        move, flip, rest = jax.random.split(key, 3)
+        image, size = to_float(image), config.data.crop_size
+        if size:
+            move, cut = jax.random.split(move)
+            image = transforms.random_crop(cut, image, size=size)
+        image = transforms.random_shift(move, image, max_shift=config.data.max_shift)
         if config.data.flip:
             image = transforms.random_flip(flip, image)
         return image, rest

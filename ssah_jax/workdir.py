@@ -5,13 +5,15 @@ split.json      the indices of the split, with their digest
 metrics.jsonl   one JSON object for each logged step
 checkpoints/    see `ssah_jax.checkpointing`
 strips/         what A-Net made of the same images, at each evaluation
+missing.txt     images that the data set lists and the disk lacks, if any
+skipped.txt     images that could not be read, and why, if any
 results.json    the final evaluation; its presence says that the run is finished
 report.html     the same for people
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,25 @@ class Workdir:
         """Append one line to metrics.jsonl."""
         with self._metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+    def write_missing(self, names: Sequence[str]) -> None:
+        """Record the images that are listed and not there, one a line."""
+        if names:
+            self._write_lines(self.path / "missing.txt", names)
+
+    def write_skipped(self, reasons: Sequence[str]) -> None:
+        """Record images that could not be read, one a line, with those of before."""
+        path = self.path / "skipped.txt"
+        before = path.read_text().splitlines() if path.exists() else []
+        lines = sorted({*before, *reasons})
+        if lines != before:
+            self._write_lines(path, lines)
+
+    @staticmethod
+    def _write_lines(path: Path, lines: Sequence[str]) -> None:
+        # Names of files need not be text.
+        content = "".join(line + "\n" for line in lines)
+        write_atomically(path, content.encode(errors="backslashreplace"))
 
     def seconds_at(self, step: int) -> float:
         """Seconds of training until a step, by the last line at or before it."""

@@ -53,6 +53,12 @@ def run(script: str, *arguments: str, devices: int = 1) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def ssah(*arguments: str) -> tuple[int, str, str]:
+    """Run the console script `ssah`: exit status, standard output, standard error."""
+    code = "import sys; from ssah_jax.commands import main; sys.exit(main())"
+    return run("-c", code, *arguments)
+
+
 def train(workdir: Path, *more: str, devices: int = 1) -> tuple[int, str, str]:
     """Run train.py on the digits, small."""
     return run("train.py", *train_arguments(workdir, *more), devices=devices)

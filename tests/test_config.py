@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config, ConfigError, from_config_dict
+from ssah_jax.data.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -99,8 +100,9 @@ def changed(name, kind):
     if accepted.startswith("one of "):
         words = accepted.removeprefix("one of ").split(", ")
         return next(word for word in words if word != value)
-    if name == "anet.blocks":
-        return 9
+    special = {"anet.blocks": 9, "data.concepts": 81, "data.channels": 1}
+    if name in special:
+        return special[name]
     if kind is bool:
         return not value
     if kind is int:
@@ -269,12 +271,29 @@ SHARE = ([-0.1, 1.1], [0.0, 1.0], "in [0, 1]")
 OPEN = ([0.0, 1.0, -0.5, 1.5], [0.5], "in (0, 1)")
 RANGES = {
     "bits": AT_LEAST_1,
-    "labels_per_class": AT_LEAST_1,
+    "labels_per_class": AT_LEAST_0,
     "steps": AT_LEAST_1,
     "log_every": AT_LEAST_1,
     "checkpoint_every": AT_LEAST_1,
     "seed": AT_LEAST_0,
-    "data.num_queries": AT_LEAST_1,
+    "data.source": (
+        ["imagenet", ""],
+        ["tfds"],
+        "one of digits, idx, synthetic, folder, list, nus_wide, tfds",
+    ),
+    "data.protocol": (["random"], ["54k"], f"one of {', '.join(PROTOCOLS)}"),
+    "data.resize": (["pad"], ["squash"], "one of crop, squash"),
+    "data.store": (["gpu"], ["device"], "one of disk, memory, device"),
+    "data.on_error": (["ignore"], ["skip"], "one of raise, skip"),
+    "data.concepts": ([0, 80], [21, 81], "21 or 81"),
+    "data.channels": ([0, 2, 4], [1, 3], "1 or 3"),
+    "data.image_size": AT_LEAST_0,
+    "data.crop_size": AT_LEAST_0,
+    "data.threads": AT_LEAST_1,
+    "data.max_skipped": SHARE,
+    "data.num_labelled": AT_LEAST_0,
+    "data.unseen_share": OPEN,
+    "data.num_queries": AT_LEAST_0,
     "data.num_validation": ([-1], [1], "at least 0"),
     "data.max_shift": AT_LEAST_0,
     "data.mean": ([(-0.1,), (1.1,), ()], [(0.0,), (1.0,)], "in [0, 1]"),
@@ -369,6 +388,13 @@ def test_fields_that_must_fit_together():
     assert "config.eval.every is 10" in message
     from_config_dict({"data": {"num_validation": 0}, "eval": {"every": 0}})
 
+    message = refusal({"data": {"image_size": 32, "crop_size": 33}})
+    assert message == (
+        "config.data.crop_size: found 33, accepted is at most "
+        "config.data.image_size = 32"
+    )
+    from_config_dict({"data": {"image_size": 32, "crop_size": 32}})
+
     message = refusal({"data": {"mean": (0.1, 0.2, 0.3)}})
     assert message.startswith("config.data.std: found 1 values, accepted are as many ")
 
@@ -384,7 +410,64 @@ def load(path):
 
 
 def test_there_are_files():
-    assert {"digits", "fashion_mnist"} <= {path.stem for path in FILES}
+    assert {path.stem for path in FILES} == {
+        "digits",
+        "fashion_mnist",
+        "cifar10",
+        "nuswide",
+        "cub200",
+        "stanford_dogs",
+        "folder",
+    }
+
+
+WITH_PRESETS = [path for path in FILES if "SMOKE" in path.read_text()]
+
+
+def test_the_files_of_large_data_sets_have_presets():
+    assert len(WITH_PRESETS) == len(FILES) - 2
+
+
+@pytest.mark.parametrize("path", WITH_PRESETS, ids=lambda path: path.stem)
+def test_presets(path):
+    module = load(path)
+    plain = from_config_dict(module.get_config())
+    assert from_config_dict(module.get_config("")) == plain
+    smoke = from_config_dict(module.get_config("smoke"))
+    assert smoke.steps <= 20 and smoke.batch.labelled + smoke.batch.unlabelled <= 64
+    changed = {x.partition(":")[0] for x in config_lib.differences(plain, smoke)}
+    assert changed == {
+        name for name, value in module.SMOKE.items() if get(plain, name) != value
+    }
+    config = from_config_dict(
+        module.get_config("bits=64, backbone=alexnet,data.flip=False,widths=(4,8)")
+    )
+    assert (config.bits, config.hnet.backbone) == (64, "alexnet")
+    assert (config.data.flip, config.hnet.widths) == (False, (4, 8))
+    # The last one wins.
+    assert from_config_dict(module.get_config("smoke,steps=7")).steps == 7
+    assert from_config_dict(module.get_config("steps=7,smoke")).steps == smoke.steps
+    for text, found in (
+        ("tiny", "found the preset 'tiny', accepted are smoke and FIELD=VALUE"),
+        ("bit=3", "found the preset 'bit=3', accepted are smoke and FIELD=VALUE"),
+        ("bits=many", "config.bits: "),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            module.get_config(text)
+        assert found in str(caught.value)
+        assert "\n" not in str(caught.value)
+    # The commands of the docstring use presets that exist.
+    for word in module.__doc__.split():
+        if word.startswith(f"configs/{path.name}:"):
+            from_config_dict(module.get_config(word.partition(":")[2]))
+
+
+def test_a_preset_field_that_several_groups_have_needs_its_full_name():
+    config = config_lib.default()
+    with pytest.raises(ConfigError, match="found the preset 'batch=2'"):
+        config_lib.with_presets(config, "batch=2", smoke={})
+    config_lib.with_presets(config, "eval.batch=2", smoke={})
+    assert config.eval.batch == 2
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from ssah_jax.data import (
-    Part,
+    DataError,
+    SkippedImages,
+    Source,
     Split,
     eval_batches,
-    load_source,
+    in_memory,
     make_split,
+    synthetic_images,
     train_iterator,
 )
-from ssah_jax.types import Batch
+from ssah_jax.data.source import consecutive_parts
+from ssah_jax.types import Batch, BatchRows
 
 
 class LazyImages:
@@ -21,6 +25,10 @@ class LazyImages:
 
     def __init__(self, images):
         self._images = images
+
+    @property
+    def shape(self):
+        return self._images.shape
 
     def __len__(self):
         return len(self._images)
@@ -32,13 +40,13 @@ class LazyImages:
 
 @pytest.fixture(scope="module")
 def source():
-    """Thirty training images; the first pixel of each spells its index."""
-    source = load_source(
-        "synthetic", num_classes=3, image_size=4, train_per_class=10, test_per_class=5
+    """30 training and 15 test images; the first pixel of each spells its index."""
+    source = synthetic_images(
+        seed=0, num_classes=3, image_size=4, train_per_class=10, test_per_class=5
     )
-    images = source.train.images.copy()
-    images[:, 0, 0, 0] = np.arange(30)
-    return dataclasses.replace(source, train=Part(images, source.train.labels))
+    images = source.images.copy()
+    images[:, 0, 0, 0] = np.arange(45)
+    return dataclasses.replace(source, images=images)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +57,7 @@ def split(source):
 
 
 def lazy(source):
-    train = Part(LazyImages(source.train.images), source.train.labels)
-    return dataclasses.replace(source, train=train)
+    return dataclasses.replace(source, images=LazyImages(source.images))
 
 
 def ids(images):
@@ -100,14 +107,10 @@ def test_batches_hold_what_they_should(source, split, wrap):
             assert isinstance(value, np.ndarray)
             assert value.shape == shape
             assert value.dtype == dtype
+        np.testing.assert_array_equal(batch.image, source.images[ids(batch.image)])
+        np.testing.assert_array_equal(batch.label, source.labels[ids(batch.image)])
         np.testing.assert_array_equal(
-            batch.image, source.train.images[ids(batch.image)]
-        )
-        np.testing.assert_array_equal(
-            batch.label, source.train.labels[ids(batch.image)]
-        )
-        np.testing.assert_array_equal(
-            batch.unlabelled, source.train.images[ids(batch.unlabelled)]
+            batch.unlabelled, source.images[ids(batch.unlabelled)]
         )
     iterator.close()
 
@@ -167,9 +170,9 @@ def test_streams_are_independent(source, split):
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lazy], ids=["array", "lazy"])
 def test_labels_of_unlabelled_images_are_never_read(source, split, wrap):
-    labels = np.full_like(source.train.labels, np.nan)
-    labels[split.labelled] = source.train.labels[split.labelled]
-    poisoned = dataclasses.replace(source, train=Part(source.train.images, labels))
+    labels = np.full_like(source.labels, np.nan)
+    labels[split.labelled] = source.labels[split.labelled]
+    poisoned = dataclasses.replace(source, labels=labels)
     one = make(wrap(source), split)
     other = make(wrap(poisoned), split)
     batches = take(other, 20)
@@ -284,25 +287,31 @@ def test_errors(source, split, changed, message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("name", ["labelled", "unlabelled"])
-def test_a_stream_needs_images(source, split, name):
-    empty = dataclasses.replace(split, **{name: np.zeros(0, np.int64)})
-    with pytest.raises(
-        ValueError, match=f"found no {name} images, expected at least 1"
-    ):
+def test_training_needs_labelled_images(source, split):
+    empty = dataclasses.replace(split, labelled=np.zeros(0, np.int64))
+    with pytest.raises(ValueError, match="found no labelled images, expected at least"):
         make(source, empty)
+
+
+def test_labelled_images_serve_where_none_are_unlabelled(source, split):
+    empty = dataclasses.replace(split, unlabelled=np.zeros(0, np.int64))
+    batches = take(make(source, empty, labelled=6, unlabelled=6), 4)
+    for batch in batches:
+        assert sorted(ids(batch.unlabelled)) == split.labelled.tolist()
+    assert stream(batches, "unlabelled") != stream(batches, "image")
 
 
 def test_overhead():
     # 192 images of 28 x 28 a batch: 0.1 ms on one core; single images through Grain's
     # own shuffle, repeat and batch take 4 ms. The best of many, as machines are shared.
     rng = np.random.default_rng(0)
-    part = Part(
-        rng.integers(0, 256, (6000, 28, 28, 1), np.uint8),
-        np.eye(10, dtype=np.float32)[np.arange(6000) % 10],
-    )
-    source = dataclasses.replace(
-        load_source("synthetic"), train=part, test=part, name="timing"
+    source = Source(
+        name="timing",
+        images=rng.integers(0, 256, (6000, 28, 28, 1), np.uint8),
+        labels=np.eye(10, dtype=np.float32)[np.arange(6000) % 10],
+        parts=consecutive_parts(train=6000),
+        class_names=tuple("abcdefghij"),
+        multi_label=False,
     )
     indices = np.arange(6000)
     split = Split(
@@ -323,30 +332,164 @@ def test_overhead():
     assert np.median(seconds) < 0.002
 
 
-@pytest.mark.parametrize("wrap", [lambda i: i, LazyImages], ids=["array", "lazy"])
+@pytest.mark.parametrize("wrap", [lambda s: s, lazy], ids=["array", "lazy"])
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 7, 20])
 def test_eval_batches(source, batch_size, wrap):
-    part = Part(wrap(source.train.images), source.train.labels)
-    indices = np.array([3, 29, 4, 4, 0, 11, 8, 1, 2, 20])
-    found, labels = [], []
-    batches = list(eval_batches(part, indices, batch_size=batch_size))
+    indices = np.array([3, 44, 4, 4, 0, 11, 8, 1, 2, 20])
+    found = []
+    batches = list(eval_batches(wrap(source), indices, batch_size=batch_size))
     assert len(batches) == -(-10 // batch_size)
-    for number, (image, label, mask) in enumerate(batches):
+    for number, (image, mask) in enumerate(batches):
         assert image.shape == (batch_size, 4, 4, 1)
-        assert label.shape == (batch_size, 3)
         assert mask.shape == (batch_size,)
-        assert (image.dtype, label.dtype, mask.dtype) == (np.uint8, np.float32, bool)
+        assert (image.dtype, mask.dtype) == (np.uint8, bool)
         assert mask.all() or number == len(batches) - 1
-        np.testing.assert_array_equal(label, source.train.labels[ids(image)])
-        assert set(ids(image[~mask])) <= {20}
+        np.testing.assert_array_equal(image[mask], source.images[ids(image[mask])])
         found += ids(image[mask])
-        labels.append(label[mask])
     assert found == indices.tolist()
-    np.testing.assert_array_equal(np.concatenate(labels), source.train.labels[indices])
 
 
 def test_eval_batches_edges(source):
     none = np.zeros(0, np.int64)
-    assert list(eval_batches(source.test, none, batch_size=4)) == []
+    assert list(eval_batches(source, none, batch_size=4)) == []
     with pytest.raises(ValueError, match="batch_size: found 0, expected at least 1"):
-        eval_batches(source.test, np.arange(3), batch_size=0)
+        eval_batches(source, np.arange(3), batch_size=0)
+
+
+# Another number of processes.
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
+def test_resume_with_another_number_of_processes(source, split, before, after):
+    def processes(count):
+        return [
+            make(source, split, unlabelled=8, process_index=index, process_count=count)
+            for index in range(count)
+        ]
+
+    (whole,) = processes(1)
+    expected = take(whole, 9)
+    old, new = processes(before), processes(after)
+    for iterator in old:
+        take(iterator, 5)
+    for iterator in new:
+        iterator.set_state(old[0].get_state())
+    shares = [take(iterator, 4) for iterator in new]
+    for step in range(4):
+        for field in dataclasses.fields(Batch):
+            joined = [getattr(share[step], field.name) for share in shares]
+            np.testing.assert_array_equal(
+                np.concatenate(joined), getattr(expected[5 + step], field.name)
+            )
+
+
+# Images on the device, and in memory.
+
+
+def test_rows_are_the_same_batches(source, split):
+    batches = take(make(source, split), 9)
+    iterator = make(lazy(source), split, rows_only=True)
+    for batch, rows in zip(batches, take(iterator, 9), strict=True):
+        assert isinstance(rows, BatchRows)
+        assert rows.labelled.dtype == rows.unlabelled.dtype == np.int32
+        assert ids(batch.image) == rows.labelled.tolist()
+        assert ids(batch.unlabelled) == rows.unlabelled.tolist()
+
+
+def test_in_memory_reads_each_image_once(source):
+    counts = np.zeros(45, int)
+
+    class Counted(LazyImages):
+        def __getitem__(self, index):
+            counts[index] += 1
+            return super().__getitem__(index)
+
+    counted = dataclasses.replace(source, images=Counted(source.images))
+    decoded = in_memory(counted, threads=3)
+    assert isinstance(decoded.images, np.ndarray)
+    np.testing.assert_array_equal(decoded.images, source.images)
+    assert (counts == 1).all()
+    assert in_memory(decoded, threads=3) is decoded
+
+
+# Images that cannot be read.
+
+
+class DamagedImages(LazyImages):
+    """Some images are damaged."""
+
+    def __init__(self, images, damaged):
+        super().__init__(images)
+        self._damaged = damaged
+
+    def __getitem__(self, index):
+        if index in self._damaged:
+            raise DataError(f"image {index}: found damage, expected none")
+        return super().__getitem__(index)
+
+
+def damage(source, *indices):
+    return dataclasses.replace(source, images=DamagedImages(source.images, indices))
+
+
+WRAPS = {"disk": lambda s: s, "memory": lambda s: in_memory(s, threads=2)}
+
+
+@pytest.mark.parametrize("store", WRAPS)
+def test_an_unreadable_image_is_an_error(source, split, store):
+    bad = int(split.labelled[3])
+    damaged = WRAPS[store](damage(source, bad))
+    iterator = make(damaged, split, labelled=6)
+    with pytest.raises(DataError, match=f"^image {bad}: found damage, expected none$"):
+        next(iterator)
+    iterator.close()
+    with pytest.raises(DataError, match="found damage"):
+        list(eval_batches(damaged, np.arange(45), batch_size=7))
+
+
+@pytest.mark.parametrize("store", WRAPS)
+def test_skipped_images_are_replaced_counted_and_masked(source, split, store):
+    bad = [int(split.labelled[3]), int(split.unlabelled[0]), int(split.unlabelled[9])]
+    damaged = WRAPS[store](damage(source, *bad))
+    skipped = SkippedImages(num_images=45, max_share=3 / 45)
+    iterator = make(damaged, split, skipped=skipped)
+    batches = take(iterator, 12)
+    iterator.close()
+    wanted = take(make(source, split), 12)
+    for batch, whole in zip(batches, wanted, strict=True):
+        for field in ("image", "unlabelled"):
+            found, order = ids(getattr(batch, field)), ids(getattr(whole, field))
+            for row, index in enumerate(found):
+                following = order[row:] + order[:row]
+                assert index == next(i for i in following if i not in bad)
+        np.testing.assert_array_equal(batch.label, source.labels[ids(batch.image)])
+    assert len(skipped) == 3
+    assert skipped.reasons == [
+        f"image {index}: found damage, expected none" for index in sorted(bad)
+    ]
+    passes = list(eval_batches(damaged, np.arange(45), batch_size=10, skipped=skipped))
+    found = [index for image, mask in passes for index in ids(image[mask])]
+    assert found == [index for index in range(45) if index not in bad]
+    assert sum(int(mask.sum()) for _, mask in passes) == 42
+
+
+def test_too_many_unreadable_images_end_the_run(source, split):
+    bad = split.labelled[:3].tolist()
+    skipped = SkippedImages(num_images=45, max_share=0.05)
+    iterator = make(damage(source, *bad), split, labelled=6, skipped=skipped)
+    with pytest.raises(
+        DataError,
+        match=r"^data.max_skipped: found 3 of 45 images unreadable \(the last: image "
+        r"\d+: found damage, expected none\), accepted is a share of at most 0.05$",
+    ):
+        take(iterator, 3)
+    iterator.close()
+
+
+def test_a_batch_without_a_readable_image_is_an_error(source, split):
+    skipped = SkippedImages(num_images=45, max_share=1.0)
+    everything = range(45)
+    iterator = make(damage(source, *everything), split, skipped=skipped)
+    with pytest.raises(DataError, match="found no readable image in a batch of 4"):
+        next(iterator)
+    iterator.close()

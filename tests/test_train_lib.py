@@ -10,6 +10,7 @@ import pytest
 
 from ssah_jax import evaluators, parallel, steps, train_lib
 from ssah_jax.config import Config, from_config_dict
+from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -59,10 +60,11 @@ def test_evaluator_encodes_every_image_once_in_order():
     experiment = prepare(config())
     state = train_lib.init_state(experiment)
     indices = np.asarray([5, 3, 3, 900, *range(100)])
-    found = evaluators.Evaluator(experiment).codes(
-        parallel.replicate(state), experiment.source.train, indices
+    found, kept = evaluators.Evaluator(experiment).codes(
+        parallel.replicate(state), indices
     )
-    images = np.stack([experiment.source.train.images[int(i)] for i in indices])
+    np.testing.assert_array_equal(kept, indices)
+    images = experiment.source.images[indices]
     wanted = steps.encode_step(
         state.teacher,
         state.teacher_stats,
@@ -103,3 +105,74 @@ def test_state_is_placed_on_all_devices_once(tmp_path):
         for leaf in jax.tree.leaves(run.state):
             assert len(leaf.sharding.device_set) == 8
             assert leaf.sharding.is_fully_replicated
+
+
+def test_images_on_the_device_train_the_same_state(tmp_path):
+    states = {}
+    for store in ("disk", "device"):
+        data = {"source": "synthetic", "crop_size": 12, "store": store}
+        sizes = {"num_queries": 50, "num_validation": 50}
+        experiment = prepare(config(steps=3, data=data | sizes))
+        assert experiment.image_shape == (12, 12, 1)
+        with train_lib.open_run(experiment, Workdir(tmp_path / store)) as run:
+            results = train_lib.train(run)
+            state = run.state.replace(key=jax.random.key_data(run.state.key))
+            states[store] = jax.device_get(state), results["map"]
+    jax.tree.map(np.testing.assert_array_equal, *states.values())
+
+
+def test_validation_ranks_the_database_without_its_queries(monkeypatch):
+    fields = dict(config().data.__dict__) | {"protocol": "pooled"}
+    experiment = prepare(config(data=fields))
+    split = experiment.split
+    assert np.isin(split.validation, split.database).all()
+    state = parallel.replicate(train_lib.init_state(experiment))
+    seen = []
+    codes = evaluators.Evaluator.codes
+
+    def spy(self, state, indices):
+        seen.append(indices)
+        return codes(self, state, indices)
+
+    monkeypatch.setattr(evaluators.Evaluator, "codes", spy)
+    dict(evaluators.Evaluator(experiment).validate(state))
+    query, database = seen
+    np.testing.assert_array_equal(query, split.validation)
+    assert not np.isin(database, split.validation).any()
+    assert len(database) == 100
+
+
+def test_skipped_images_are_left_out_of_the_evaluation():
+    experiment = prepare(config())
+    source, split = experiment.source, experiment.split
+    bad = [int(split.query[4]), int(split.database[7])]
+
+    class Damaged:
+        shape = source.images.shape
+
+        def __len__(self):
+            return len(source.images)
+
+        def __getitem__(self, index):
+            if index in bad:
+                raise DataError(f"{index}: found damage, expected none")
+            return source.images[index]
+
+    state = parallel.replicate(train_lib.init_state(experiment))
+    damaged = dataclasses.replace(
+        experiment,
+        source=dataclasses.replace(source, images=Damaged()),
+        skipped=SkippedImages(num_images=len(source), max_share=0.01),
+    )
+    found = dict(evaluators.Evaluator(damaged).test(state))
+    smaller = dataclasses.replace(
+        split,
+        query=np.setdiff1d(split.query, bad),
+        database=np.setdiff1d(split.database, bad),
+    )
+    wanted = dict(
+        evaluators.Evaluator(dataclasses.replace(experiment, split=smaller)).test(state)
+    )
+    assert found["num_skipped"] == 2 and wanted["num_skipped"] == 0
+    for name in ("map", "map_stable", "num_query", "num_database"):
+        assert found[name] == wanted[name]

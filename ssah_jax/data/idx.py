@@ -14,6 +14,8 @@ import zlib
 import numpy as np
 from jaxtyping import UInt8
 
+from ssah_jax.data.source import DataError
+
 _TYPE_NAMES = {
     0x08: "uint8",
     0x09: "int8",
@@ -23,10 +25,6 @@ _TYPE_NAMES = {
     0x0E: "float64",
 }
 _UINT8 = 0x08
-
-
-class DataError(ValueError):
-    """A data file or directory that cannot be used; the message is one line."""
 
 
 def read_idx(path: str | pathlib.Path, *, dims: int) -> UInt8[np.ndarray, "..."]:

@@ -2,12 +2,14 @@
 
 Labelled and unlabelled images come from two independent Grain streams, so that each
 has its own batch size and its own epochs. A stream is a function of (seed, step)
-alone, so its position is one integer.
+alone, so its position is one integer, and training may go on from it with another
+number of processes.
 """
 
 import functools
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import grain
@@ -15,12 +17,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssah_jax.data import seeded
-from ssah_jax.data.sources import ImageSequence, Part, Source
+from ssah_jax.data.reading import Reader, SkippedImages
+from ssah_jax.data.source import DataError, Source
 from ssah_jax.data.splits import Split
-from ssah_jax.types import Batch
+from ssah_jax.types import Batch, BatchRows
 
 _CACHED_EPOCHS = 4
-_LAZY_THREADS = 4
+_THREADS = 4
 
 
 class BatchOrder:
@@ -95,11 +98,15 @@ class TrainIterator:
         """The iterator itself."""
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Batch | BatchRows:
         """The next batch, this process's share of it, with NumPy fields."""
-        image, label = next(self.streams["labelled"])
-        unlabelled = next(self.streams["unlabelled"])
-        return Batch(image=image, label=label, unlabelled=unlabelled)
+        with _own_words():
+            labelled = next(self.streams["labelled"])
+            unlabelled = next(self.streams["unlabelled"])
+        if isinstance(labelled, tuple):
+            image, label = labelled
+            return Batch(image=image, label=label, unlabelled=unlabelled[0])
+        return BatchRows(labelled=labelled, unlabelled=unlabelled)
 
     def get_state(self) -> dict[str, Any]:
         """The position, as a dictionary that JSON can hold."""
@@ -109,7 +116,8 @@ class TrainIterator:
         """Goes to a position that `get_state` gave; what follows is the same again.
 
         Args:
-            state: a position of an iterator made with the same arguments.
+            state: a position of an iterator made with the same arguments, but for
+                `process_index` and `process_count`.
 
         Raises:
             ValueError: `state` is not of the two streams.
@@ -137,12 +145,16 @@ def train_iterator(
     seed: int,
     process_index: int = 0,
     process_count: int = 1,
+    threads: int = _THREADS,
+    skipped: SkippedImages | None = None,
+    rows_only: bool = False,
 ) -> TrainIterator:
     """Endless batches of labelled and unlabelled training images.
 
     Each stream gives every one of its images once an epoch, in a new order each
-    epoch. The labels of unlabelled images are never read. The shares of all processes,
-    joined in order of process, are the batches of a single process.
+    epoch. The labels of unlabelled images are never read; where the split has no
+    unlabelled images, the labelled ones serve without their labels. The shares of all
+    processes, joined in order of process, are the batches of a single process.
 
     Args:
         source: where the images are.
@@ -153,24 +165,32 @@ def train_iterator(
         seed: of the orders; any integer.
         process_index: this process, 0 .. `process_count` - 1.
         process_count: how many processes share each batch.
+        threads: that decode batches ahead of training, for each stream; none are
+            started for images in memory.
+        skipped: takes images that cannot be read; the next readable one of the batch
+            then stands in. None makes them an error.
+        rows_only: give `BatchRows`, for images that lie on the device.
 
     Returns:
-        An iterator at its start.
+        An iterator at its start, of `Batch`, or of `BatchRows`. It raises DataError
+        for an image that cannot be read.
 
     Raises:
         ValueError: a batch size is below 1 or not divisible by `process_count`, the
-            process index is out of range, or a stream has no images.
+            process index is out of range, or there are no labelled images.
     """
     if not 0 <= process_index < process_count:
         raise ValueError(
             f"process_index: found {process_index}, expected 0 to "
             f"process_count - 1 = {process_count - 1}"
         )
-    images, labels = source.train.images, source.train.labels
+    if not len(split.labelled):
+        raise ValueError("split: found no labelled images, expected at least 1")
+    reader = Reader(source.images, skipped=skipped)
 
-    def order(
+    def stream(
         name: str, indices: Int64[np.ndarray, "N"], batch_size: int
-    ) -> grain.MapDataset:
+    ) -> grain.DatasetIterator:
         if batch_size < 1:
             raise ValueError(f"{name}_batch: found {batch_size}, expected at least 1")
         if batch_size % process_count:
@@ -178,9 +198,7 @@ def train_iterator(
                 f"{name}_batch: found {batch_size}, expected a multiple of "
                 f"process_count = {process_count}"
             )
-        if not len(indices):
-            raise ValueError(f"split: found no {name} images, expected at least 1")
-        return grain.MapDataset.source(
+        order = grain.MapDataset.source(
             BatchOrder(
                 indices,
                 batch_size=batch_size,
@@ -190,75 +208,106 @@ def train_iterator(
                 process_count=process_count,
             )
         )
+        if rows_only:
+            batches = order.map(lambda rows: rows.astype(np.int32))
+            return iter(batches.to_iter_dataset(_read_options(0)))
+        labels = source.labels if name == "labelled" else None
+        batches = order.map(lambda rows: _read_batch(reader, rows, labels))
+        ahead = 0 if reader.in_memory else threads
+        return iter(batches.to_iter_dataset(_read_options(ahead)))
 
-    labelled = order("labelled", split.labelled, labelled_batch).map(
-        lambda indices: (gather(images, indices), labels[indices])
-    )
-    unlabelled = order("unlabelled", split.unlabelled, unlabelled_batch).map(
-        lambda indices: gather(images, indices)
-    )
+    unlabelled = split.unlabelled if len(split.unlabelled) else split.labelled
     return TrainIterator(
         {
-            "labelled": iter(labelled.to_iter_dataset(_read_options(images))),
-            "unlabelled": iter(unlabelled.to_iter_dataset(_read_options(images))),
+            "labelled": stream("labelled", split.labelled, labelled_batch),
+            "unlabelled": stream("unlabelled", unlabelled, unlabelled_batch),
         }
     )
 
 
 def eval_batches(
-    part: Part, indices: Int64[np.ndarray, "N"], *, batch_size: int
-) -> Iterator[
-    tuple[
-        UInt8[np.ndarray, "B H W ch"],
-        Float32[np.ndarray, "B C"],
-        Bool[np.ndarray, "B"],
-    ]
-]:
+    source: Source,
+    indices: Int64[np.ndarray, "N"],
+    *,
+    batch_size: int,
+    threads: int = _THREADS,
+    skipped: SkippedImages | None = None,
+) -> Iterator[tuple[UInt8[np.ndarray, "B H W ch"], Bool[np.ndarray, "B"]]]:
     """One pass over some images in order, in batches of one size.
 
     Args:
-        part: where the images are.
+        source: where the images are.
         indices: which of them, `[N]`; none gives no batch.
         batch_size: images a batch, B.
+        threads: that decode batches ahead, where images are not in memory.
+        skipped: takes images that cannot be read; None makes them an error.
 
     Returns:
-        An iterator of images uint8 `[B, H, W, ch]`, labels `[B, C]` in {0, 1} and a
-        mask `[B]`. The last batch is filled up with its last image, where the mask
-        is False.
+        An iterator of images uint8 `[B, H, W, ch]` and a mask `[B]`, False where an
+        image could not be read, and where the last batch is filled up.
 
     Raises:
         ValueError: `batch_size` is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: found {batch_size}, expected at least 1")
-    starts = range(0, len(indices), batch_size)
+    reader = Reader(source.images, skipped=skipped)
 
     def batch(
         start: int,
-    ) -> tuple[
-        UInt8[np.ndarray, "B H W ch"],
-        Float32[np.ndarray, "B C"],
-        Bool[np.ndarray, "B"],
-    ]:
-        rows = start + np.arange(batch_size)
-        chosen = indices[np.minimum(rows, len(indices) - 1)]
-        return gather(part.images, chosen), part.labels[chosen], rows < len(indices)
+    ) -> tuple[UInt8[np.ndarray, "B H W ch"], Bool[np.ndarray, "B"]]:
+        chosen = indices[start : start + batch_size]
+        images, readable = reader(chosen)
+        filling = batch_size - len(chosen)
+        if filling:
+            images = np.pad(images, ((0, filling), (0, 0), (0, 0), (0, 0)))
+            readable = np.pad(readable, (0, filling))
+        return images, readable
 
-    batches = grain.MapDataset.source(starts).map(batch)
-    return iter(batches.to_iter_dataset(_read_options(part.images)))
+    starts = grain.MapDataset.source(range(0, len(indices), batch_size))
+    ahead = 0 if reader.in_memory else threads
+    batches = iter(starts.map(batch).to_iter_dataset(_read_options(ahead)))
 
+    def in_own_words() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        with _own_words():
+            yield from batches
 
-def gather(
-    images: ImageSequence, indices: Int64[np.ndarray, "B"]
-) -> UInt8[np.ndarray, "B H W ch"]:
-    """Images `indices` `[B]`, copied together: uint8 `[B, H, W, ch]`."""
-    if isinstance(images, np.ndarray):
-        return images[indices]
-    return np.stack([images[int(index)] for index in indices])
+    return in_own_words()
 
 
-def _read_options(images: ImageSequence) -> grain.ReadOptions:
-    """Threads where images are decoded, none where they are copied from memory."""
-    threads = 0 if isinstance(images, np.ndarray) else _LAZY_THREADS
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Raise errors of data with the one line that they had before Grain's."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).partition("\n")[0]) from None
+
+
+def _read_batch(
+    reader: Reader,
+    rows: Int64[np.ndarray, "B"],
+    labels: Float32[np.ndarray, "N C"] | None,
+) -> tuple[np.ndarray, ...]:
+    """Images `[B, H, W, ch]` of a batch, and their labels `[B, C]` where given.
+
+    In the place of an image that cannot be read stands the next of the batch that
+    can, with its own label.
+    """
+    images, readable = reader(rows)
+    if not readable.all():
+        if not readable.any():
+            raise DataError(
+                f"data: found no readable image in a batch of {len(rows)}, expected "
+                "at least 1"
+            )
+        good = np.flatnonzero(readable)
+        after = np.searchsorted(good, np.arange(len(rows))) % len(good)
+        rows, images = rows[good[after]], images[good[after]]
+    return (images,) if labels is None else (images, labels[rows])
+
+
+def _read_options(threads: int) -> grain.ReadOptions:
+    """Reading ahead by so many threads; none reads when asked."""
     # Counted in batches: Grain's default of 500 would hold gigabytes of photographs.
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

@@ -7,15 +7,17 @@ import json
 import numpy as np
 from jaxtyping import Int64
 
-from ssah_jax.data.sources import Part, Source
+from ssah_jax.data.source import DataError, Source
 
-_TEST_FIELDS = ("query", "validation")
-_TRAIN_FIELDS = ("labelled", "unlabelled", "database")
-_INDEX_FIELDS = _TEST_FIELDS + _TRAIN_FIELDS
+_INDEX_FIELDS = ("query", "validation", "labelled", "unlabelled", "database")
+# Queries in the database come first: that is how lists of published splits leak.
 _DISJOINT = (
+    ("query", "database"),
+    ("query", "labelled"),
+    ("query", "unlabelled"),
     ("query", "validation"),
     ("labelled", "unlabelled"),
-    ("labelled", "database"),
+    ("labelled", "validation"),
 )
 
 
@@ -23,16 +25,21 @@ _DISJOINT = (
 class Split:
     """Who plays which part in one experiment.
 
-    All index arrays are sorted int64. Compare splits by `digest`.
+    All index arrays are sorted int64 and index the pool of the source. Compare splits
+    by `digest`.
 
     Attributes:
         protocol: the name of the rule that made it.
         seed: the seed it was made with.
-        query: test images that are searched with for the reported numbers, `[Q]`.
-        validation: test images that are searched with for model selection, `[V]`.
-        labelled: training images whose labels may be used, `[L]`.
-        unlabelled: training images whose labels may not be used, `[U]`.
-        database: training images that are searched, `[N]`.
+        query: images that are searched with for the reported numbers, `[Q]`; no other
+            set holds any of them.
+        validation: images that are searched with for model selection, `[V]`. Some
+            may lie in the database, which they then search without themselves.
+        labelled: images whose labels training may use, `[L]`; they may lie in the
+            database.
+        unlabelled: images that training may use without their labels, `[U]`; none
+            where all are labelled.
+        database: images that are searched, `[N]`.
     """
 
     protocol: str
@@ -60,64 +67,84 @@ class Split:
             source: the data set.
 
         Raises:
-            ValueError: indices are not strictly increasing, or out of range, or
-                sets that must be disjoint are not.
+            ValueError: indices are not strictly increasing, or out of range; sets
+                that must be disjoint are not; or an image whose labels nobody knows
+                is where labels are needed.
         """
         for name in _INDEX_FIELDS:
             indices = getattr(self, name)
-            part = "test" if name in _TEST_FIELDS else "train"
-            size = len(getattr(source, part))
             if np.any(np.diff(indices) <= 0):
                 raise ValueError(
                     f"split: found {name} indices that repeat or are not sorted, "
                     "expected strictly increasing ones"
                 )
-            if len(indices) and not (indices[0] >= 0 and indices[-1] < size):
+            if len(indices) and not (indices[0] >= 0 and indices[-1] < len(source)):
                 raise ValueError(
                     f"split: found {name} indices {indices[0]} to {indices[-1]}, "
-                    f"expected 0 to {size - 1}, the images of source.{part}"
+                    f"expected 0 to {len(source) - 1}, the images of source "
+                    f"{source.name!r}"
                 )
         for one, other in _DISJOINT:
             shared = np.intersect1d(getattr(self, one), getattr(self, other))
             if len(shared):
                 raise ValueError(
                     f"split: found {len(shared)} images in both {one} and {other}, "
-                    "expected none"
+                    f"the first of them image {shared[0]}, expected none"
+                )
+        unknown = source.parts.get("unlabelled", np.zeros(0, np.int64))
+        for name in _INDEX_FIELDS:
+            shared = np.intersect1d(getattr(self, name), unknown)
+            if name != "unlabelled" and len(shared):
+                raise ValueError(
+                    f"split: found {len(shared)} {name} images whose labels are not "
+                    f"known, the first of them image {shared[0]}, expected none"
                 )
 
 
 def find_leaks(source: Source, split: Split) -> dict[str, int]:
-    """Counts queries whose very pixels also occur where they should be new.
+    """Counts queries whose very bytes also occur where they should be new.
 
+    Compared are the pixels, or the files where `source.images` has a method
+    `encoded(index) -> bytes`: reading files is much faster than decoding them, at the
+    price of copies that were saved anew. Images that cannot be read are passed over.
     Real data sets hold some duplicates, so a count above zero is for a report to
     tell, not an error.
 
     Args:
-        source: the data set.
+        source: the data set; each image of the split is read once.
         split: its split.
 
     Returns:
-        For `query_in_labelled`, `query_in_database` and `query_in_validation`, how
-        many queries have a byte-identical image there.
+        For `query_in_labelled`, `query_in_database`, `query_in_validation` and
+        `query_in_unlabelled`, how many queries have a byte-identical image there.
     """
+    encoded = getattr(source.images, "encoded", None)
 
-    def hashes(part: Part, indices: Int64[np.ndarray, "N"]) -> list[bytes]:
-        return [
-            hashlib.blake2b(part.images[int(i)].tobytes(), digest_size=16).digest()
-            for i in indices
-        ]
+    def digest(index: int) -> bytes | None:
+        try:
+            data = encoded(index) if encoded else source.images[index].tobytes()
+        except (DataError, OSError):
+            return None
+        return hashlib.blake2b(data, digest_size=16).digest()
 
-    queries = hashes(source.test, split.query)
-    others = {
-        "labelled": (source.train, split.labelled),
-        "database": (source.train, split.database),
-        "validation": (source.test, split.validation),
+    # Only the queries' digests stay in memory: one image in ten or fewer.
+    queries = [digest(index) for index in split.query.tolist()]
+    wanted = set(queries) - {None}
+    others = {name: getattr(split, name) for name in _INDEX_FIELDS if name != "query"}
+    member = {name: np.zeros(len(source), bool) for name in others}
+    for name, indices in others.items():
+        member[name][indices] = True
+    present: dict[str, set[bytes | None]] = {name: set() for name in others}
+    for index in np.flatnonzero(np.any(list(member.values()), axis=0)).tolist():
+        found = digest(index)
+        if found in wanted:
+            for name in others:
+                if member[name][index]:
+                    present[name].add(found)
+    return {
+        f"query_in_{name}": sum(query in present[name] for query in queries)
+        for name in ("labelled", "database", "validation", "unlabelled")
     }
-    counts = {}
-    for name, (part, indices) in others.items():
-        present = set(hashes(part, indices))
-        counts[f"query_in_{name}"] = sum(query in present for query in queries)
-    return counts
 
 
 def split_to_json(split: Split) -> str:

@@ -17,7 +17,14 @@ Everything works under `jax.jit`, `jax.vmap`, `jax.grad` and `jax.pmap`, and dep
 on nothing else of this package but the records of `ssah_jax.types`.
 """
 
-from ssah_jax.transforms.augmentation import random_flip, random_shift, shift
+from ssah_jax.transforms.augmentation import (
+    centre_crop,
+    crop,
+    random_crop,
+    random_flip,
+    random_shift,
+    shift,
+)
 from ssah_jax.transforms.deformation import (
     deform,
     deformation_log_probability,
@@ -41,12 +48,15 @@ from ssah_jax.transforms.rotation import (
 __all__ = [
     "affine_grid",
     "bilinear_sample",
+    "centre_crop",
+    "crop",
     "deform",
     "deformation_log_probability",
     "draw_deformation",
     "fill_value",
     "occlude",
     "occlusion_mask",
+    "random_crop",
     "random_flip",
     "random_shift",
     "rotate",

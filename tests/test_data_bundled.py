@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from ssah_jax.data import DataError, Part, Source, load_source, read_idx
+from ssah_jax.data.bundled import digits, idx_directory, synthetic_images
+from ssah_jax.data.idx import read_idx
+from ssah_jax.data.source import DataError, Source, consecutive_parts
 
 FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
@@ -40,6 +42,11 @@ def write_toy(directory, *, joint="-", suffix="", **replaced):
         (directory / f"{stem}{joint}idx{dims}-ubyte{suffix}").write_bytes(content)
 
 
+def in_part(source, part):
+    """Images and labels of a part."""
+    return source.images[source.parts[part]], source.labels[source.parts[part]]
+
+
 def one_line(error):
     message = str(error.value)
     assert "\n" not in message
@@ -53,17 +60,15 @@ def one_line(error):
 @pytest.mark.parametrize("joint", ["-", "."])
 def test_idx_directory_round_trip(tmp_path, joint, suffix):
     write_toy(tmp_path, joint=joint, suffix=suffix)
-    source = load_source("idx", path=str(tmp_path))
+    source = idx_directory(str(tmp_path))
     expected = toy_arrays()
-    for part, prefix in ((source.train, "train"), (source.test, "t10k")):
-        np.testing.assert_array_equal(
-            part.images, expected[f"{prefix}-images"][..., None]
-        )
-        np.testing.assert_array_equal(
-            part.labels.argmax(1), expected[f"{prefix}-labels"]
-        )
-        np.testing.assert_array_equal(part.labels.sum(1), 1)
-        assert part.labels.dtype == np.float32
+    assert set(source.parts) == {"train", "test"}
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        images, labels = in_part(source, part)
+        np.testing.assert_array_equal(images, expected[f"{prefix}-images"][..., None])
+        np.testing.assert_array_equal(labels.argmax(1), expected[f"{prefix}-labels"])
+        np.testing.assert_array_equal(labels.sum(1), 1)
+        assert labels.dtype == np.float32
     assert source.image_shape == (5, 4, 1)
     assert source.num_classes == 3
     assert source.class_names == ("0", "1", "2")
@@ -73,19 +78,19 @@ def test_idx_directory_round_trip(tmp_path, joint, suffix):
 def test_idx_class_names(tmp_path):
     write_toy(tmp_path)
     names = ["shirt", "boot", "bag", "coat"]
-    source = load_source("idx", path=tmp_path, class_names=names)
+    source = idx_directory(tmp_path, class_names=names)
     assert source.class_names == tuple(names)
-    assert source.train.labels.shape == (7, 4)
+    assert source.labels.shape == (10, 4)
     with pytest.raises(
         ValueError, match=r"found 2 names, expected at least 3"
     ) as error:
-        load_source("idx", path=tmp_path, class_names=["shirt", "boot"])
+        idx_directory(tmp_path, class_names=["shirt", "boot"])
     assert "class_names" in one_line(error)
 
 
 def test_idx_a_class_only_in_test_counts(tmp_path):
     write_toy(tmp_path, t10k_labels=np.array([2, 5, 0], np.uint8))
-    assert load_source("idx", path=tmp_path).num_classes == 6
+    assert idx_directory(tmp_path).num_classes == 6
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -151,7 +156,7 @@ def test_damaged_idx_file(tmp_path, how, message, suffix):
     content = damaged(idx_bytes(toy_arrays()["train-images"]), how)
     path.write_bytes(gzip.compress(content) if suffix else content)
     with pytest.raises(DataError) as error:
-        load_source("idx", path=tmp_path)
+        idx_directory(tmp_path)
     assert one_line(error) == f"{path}: {message}"
     assert isinstance(error.value, ValueError)
 
@@ -172,7 +177,7 @@ def test_corrupt_gzip(tmp_path, how):
         }[how]
     )
     with pytest.raises(DataError) as error:
-        load_source("idx", path=tmp_path)
+        idx_directory(tmp_path)
     message = one_line(error)
     assert message.startswith(f"{path}: found a corrupt or truncated gzip stream (")
     assert message.endswith("expected a gzip-compressed IDX file")
@@ -182,7 +187,7 @@ def test_missing_idx_file(tmp_path):
     write_toy(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError) as error:
-        load_source("idx", path=tmp_path)
+        idx_directory(tmp_path)
     assert one_line(error) == (
         f"{tmp_path}/t10k-labels-idx1-ubyte: found no such file, expected one of "
         "t10k-labels-idx1-ubyte, t10k-labels.idx1-ubyte, t10k-labels-idx1-ubyte.gz, "
@@ -199,40 +204,41 @@ def test_unreadable_file(tmp_path):
 def test_idx_counts_and_shapes_must_agree(tmp_path):
     write_toy(tmp_path, train_labels=np.zeros(6, np.uint8))
     with pytest.raises(DataError) as error:
-        load_source("idx", path=tmp_path)
+        idx_directory(tmp_path)
     assert one_line(error) == (
         f"{tmp_path}/train-labels-idx1-ubyte: found 6 labels, expected 7, one for "
         f"each image of {tmp_path}/train-images-idx3-ubyte"
     )
     write_toy(tmp_path, t10k_images=np.zeros((3, 4, 5), np.uint8))
     with pytest.raises(DataError) as error:
-        load_source("idx", path=tmp_path)
+        idx_directory(tmp_path)
     assert one_line(error) == (
         f"{tmp_path}: found t10k images of shape (4, 5, 1), "
         "expected (5, 4, 1) as in train"
     )
 
 
-@pytest.mark.parametrize("path", [None, "no/such/directory"])
+@pytest.mark.parametrize("path", ["", "no/such/directory"])
 def test_idx_without_a_directory_tells_where_to_get_one(path):
     with pytest.raises(DataError) as error:
-        load_source("idx", path=path)
+        idx_directory(path)
     message = one_line(error)
     assert "dataset-fashion-mnist" in message
     assert "data.path=/usr/share/datasets/fashion-mnist" in message
-    assert message.startswith("data.path: found none" if path is None else path)
+    assert message.startswith(path or "data.path: found none")
 
 
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Fashion-MNIST not installed")
 def test_real_fashion_mnist():
-    source = load_source("idx", path=FASHION_MNIST)
+    source = idx_directory(FASHION_MNIST)
     assert source.image_shape == (28, 28, 1)
     assert source.num_classes == 10
-    np.testing.assert_array_equal(source.train.labels.sum(0), np.full(10, 6000))
-    np.testing.assert_array_equal(source.test.labels.sum(0), np.full(10, 1000))
+    images, labels = in_part(source, "train")
+    np.testing.assert_array_equal(labels.sum(0), np.full(10, 6000))
+    np.testing.assert_array_equal(in_part(source, "test")[1].sum(0), np.full(10, 1000))
     # The published mean of the training pixels; a wrong offset or order moves it.
-    assert source.train.images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)
-    assert source.train.labels[0].argmax() == 9
+    assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)
+    assert labels[0].argmax() == 9
 
 
 # --- digits --------------------------------------------------------------------------
@@ -241,21 +247,23 @@ def test_real_fashion_mnist():
 def test_digits():
     from sklearn.datasets import load_digits
 
-    source = load_source("digits", seed=3)
-    assert len(source.train) + len(source.test) == 1797
+    source = digits()
+    assert len(source) == 1797
+    parts = [source.parts["train"], source.parts["test"]]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(1797))
+    train, test = in_part(source, "train")[1], in_part(source, "test")[1]
     assert source.image_shape == (8, 8, 1)
     raw = load_digits()
     for digit in range(10):
         total = int((raw.target == digit).sum())
-        assert source.test.labels[:, digit].sum() == int(total / 4 + 0.5)
-        assert source.train.labels[:, digit].sum() == total - int(total / 4 + 0.5)
+        assert test[:, digit].sum() == int(total / 4 + 0.5)
+        assert train[:, digit].sum() == total - int(total / 4 + 0.5)
     levels = {round(v * 255 / 16 + 1e-9): v for v in range(17)}
     assert len(levels) == 17
     # Together the two parts are the whole set, each image with its own label.
     found = sorted(
         (tuple(levels[int(v)] for v in image.ravel()), int(label.argmax()))
-        for part in (source.train, source.test)
-        for image, label in zip(part.images, part.labels, strict=True)
+        for image, label in zip(source.images, source.labels, strict=True)
     )
     expected = sorted(
         (tuple(int(v) for v in image.ravel()), int(label))
@@ -264,24 +272,16 @@ def test_digits():
     assert found == expected
 
 
-def test_digits_does_not_depend_on_the_seed():
-    one, other = load_source("digits", seed=0), load_source("digits", seed=1)
-    np.testing.assert_array_equal(one.test.images, other.test.images)
-    np.testing.assert_array_equal(one.test.labels, other.test.labels)
-
-
 # --- synthetic -----------------------------------------------------------------------
 
 
 def test_synthetic_is_learnable():
-    source = load_source("synthetic", seed=1, num_classes=8, channels=3)
-    train = source.train.images.astype(float)
-    weights = source.train.labels / source.train.labels.sum(0)
-    means = np.einsum("nc,nhwk->chwk", weights, train)
-    distance = ((source.test.images[:, None].astype(float) - means[None]) ** 2).sum(
-        (2, 3, 4)
-    )
-    accuracy = (distance.argmin(1) == source.test.labels.argmax(1)).mean()
+    source = synthetic_images(seed=1, num_classes=8, channels=3)
+    train, labels = in_part(source, "train")
+    means = np.einsum("nc,nhwk->chwk", labels / labels.sum(0), train.astype(float))
+    test, labels = in_part(source, "test")
+    distance = ((test[:, None].astype(float) - means[None]) ** 2).sum((2, 3, 4))
+    accuracy = (distance.argmin(1) == labels.argmax(1)).mean()
     assert accuracy > 0.8
 
 
@@ -293,37 +293,39 @@ def test_synthetic_sizes_and_seeds():
         train_per_class=4,
         test_per_class=2,
     )
-    source = load_source("synthetic", seed=0, **options)
+    source = synthetic_images(seed=0, **options)
     assert source.image_shape == (9, 9, 2)
-    np.testing.assert_array_equal(source.train.labels.sum(0), [4, 4, 4])
-    np.testing.assert_array_equal(source.test.labels.sum(0), [2, 2, 2])
-    assert source.train.images.dtype == np.uint8
-    again = load_source("synthetic", seed=0, **options)
-    np.testing.assert_array_equal(source.train.images, again.train.images)
-    np.testing.assert_array_equal(source.test.images, again.test.images)
-    other = load_source("synthetic", seed=1, **options)
-    assert (source.train.images != other.train.images).any()
-    assert (source.train.images[:6] != source.test.images).any()
+    train, test = in_part(source, "train"), in_part(source, "test")
+    np.testing.assert_array_equal(train[1].sum(0), [4, 4, 4])
+    np.testing.assert_array_equal(test[1].sum(0), [2, 2, 2])
+    assert source.images.dtype == np.uint8
+    again = synthetic_images(seed=0, **options)
+    np.testing.assert_array_equal(source.images, again.images)
+    other = synthetic_images(seed=1, **options)
+    assert (source.images != other.images).any()
+    assert (train[0][:6] != test[0]).any()
 
 
 def test_synthetic_multi_label():
-    source = load_source("synthetic", num_classes=6, multi_label=True)
+    source = synthetic_images(seed=0, num_classes=6, multi_label=True)
     assert source.multi_label
-    for part in (source.train, source.test):
-        assert set(np.unique(part.labels)) == {0, 1}
-        assert set(part.labels.sum(1)) == {1, 2, 3}
-        assert (part.labels.sum(0) > 0).all()
-    few = load_source("synthetic", num_classes=2, multi_label=True)
-    assert set(few.train.labels.sum(1)) == {1, 2}
+    for part in ("train", "test"):
+        _, labels = in_part(source, part)
+        assert set(np.unique(labels)) == {0, 1}
+        assert set(labels.sum(1)) == {1, 2, 3}
+        assert (labels.sum(0) > 0).all()
+    few = synthetic_images(seed=0, num_classes=2, multi_label=True)
+    assert set(few.labels.sum(1)) == {1, 2}
 
 
 def test_synthetic_multi_label_image_is_a_union():
     # With many images an image of classes {a, b} is, on average, the larger of both.
-    source = load_source(
-        "synthetic", num_classes=2, multi_label=True, train_per_class=400
+    source = synthetic_images(
+        seed=0, num_classes=2, multi_label=True, train_per_class=400
     )
+    images, labels = in_part(source, "train")
     groups = {
-        tuple(key): source.train.images[(source.train.labels == key).all(1)].mean(0)
+        tuple(key): images[(labels == key).all(1)].mean(0)
         for key in ([1, 0], [0, 1], [1, 1])
     }
     union = np.maximum(groups[(1, 0)], groups[(0, 1)])
@@ -337,46 +339,39 @@ def test_synthetic_multi_label_image_is_a_union():
 )
 def test_synthetic_rejects(option, value):
     with pytest.raises(ValueError, match=r"found .* = \d, expected at least \d"):
-        load_source("synthetic", **{option: value})
+        synthetic_images(seed=0, **{option: value})
 
 
-# --- names, options, records ---------------------------------------------------------
+# --- the record ----------------------------------------------------------------------
 
 
-def test_unknown_name_and_option():
-    with pytest.raises(ValueError) as error:
-        load_source("cifar")
-    assert one_line(error) == (
-        "data source: found 'cifar', accepted are digits, idx, synthetic"
+def test_source_checks_itself():
+    good = dict(
+        name="toy",
+        images=np.zeros((3, 2, 4, 1), np.uint8),
+        labels=np.ones((3, 2), np.float32),
+        parts=consecutive_parts(train=2, test=1, unlabelled=0),
+        class_names=("a", "b"),
+        multi_label=True,
     )
-    with pytest.raises(ValueError) as error:
-        load_source("idx", image_size=3)
-    assert one_line(error) == (
-        "data source 'idx': found option 'image_size', accepted are class_names"
-    )
-    with pytest.raises(ValueError, match="accepted are none"):
-        load_source("digits", image_size=3)
-
-
-def test_part_and_source_check_themselves():
-    images = np.zeros((3, 2, 2, 1), np.uint8)
-    labels = np.ones((3, 1), np.float32)
-    part = Part(images=images, labels=labels)
-    assert len(part) == 3
-    with pytest.raises(ValueError, match="found 3 images and 2 rows of labels"):
-        Part(images=images, labels=labels[:2])
-    with pytest.raises(ValueError, match=r"type float64 and shape \(3, 2, 2, 1\)"):
-        Part(images=images.astype(float), labels=labels)
-    with pytest.raises(ValueError, match=r"type uint8 and shape \(3, 2, 2\)"):
-        Part(images=images[..., 0], labels=labels)
-    with pytest.raises(ValueError, match="1 columns of train labels and 2 class names"):
-        Source(
-            name="toy",
-            train=part,
-            test=part,
-            class_names=("a", "b"),
-            multi_label=False,
-        )
+    source = Source(**good)
+    assert (len(source), source.num_classes, source.image_shape) == (3, 2, (2, 4, 1))
+    assert {name: rows.tolist() for name, rows in source.parts.items()} == {
+        "train": [0, 1],
+        "test": [2],
+    }
+    for changed, message in (
+        (dict(labels=good["labels"][:2]), "found 3 images and 2 rows of labels"),
+        (dict(images=good["images"].astype(float)), "found images of type float64"),
+        (dict(images=good["images"][..., 0]), r"shape \(3, 2, 4\), expected uint8"),
+        (dict(class_names=("a",)), "found 2 columns of labels and 1 class names"),
+        (dict(parts={"train": np.array([1, 0])}), "repeat or are not sorted"),
+        (dict(parts={"train": np.array([0, 3])}), "from 0 to 3, expected 0 to 2"),
+        (dict(parts={"train": np.array([-1, 2])}), "from -1 to 2, expected 0 to 2"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            Source(**good | changed)
+        assert "source 'toy'" in one_line(error)
 
 
 def test_no_tensorflow(tmp_path):

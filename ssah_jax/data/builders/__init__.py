@@ -1,0 +1,1 @@
+"""Data sets for TensorFlow Datasets that it does not have itself."""

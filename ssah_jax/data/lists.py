@@ -1,0 +1,314 @@
+"""A user's own images, in the lists of HashNet, DeepHash-pytorch and CSQ.
+
+Source of the format: `data/` of https://github.com/thuml/HashNet,
+https://github.com/swuxyj/DeepHash-pytorch and
+https://github.com/yuanli2333/Hadamard-Matrix-for-hashing.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from ssah_jax.data.images import IMAGE_SUFFIXES, Resize, printable
+from ssah_jax.data.listing import image_root, listed_source, read_bytes
+from ssah_jax.data.source import DataError, Source
+
+_LABELLED: Final = ("train", "test", "database")
+_REQUIRED: Final = ("train", "test")
+_UNLABELLED: Final = "unlabelled"
+_BOM: Final = b"\xef\xbb\xbf"
+_BITS: Final = (b"0", b"1")
+_LABEL_ENDS: Final = tuple(space + bit for space in (b" ", b"\t") for bit in _BITS)
+_SUFFIXES: Final = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
+
+
+def image_lists(
+    directory: str | pathlib.Path,
+    *,
+    images: str = "",
+    size: int = 0,
+    resize: Resize = "crop",
+    channels: int = 3,
+    max_missing: float = 0.0,
+    class_names: Sequence[str] | None = None,
+) -> Source:
+    """Images of `train.txt`, `test.txt` and perhaps `database.txt`, `unlabelled.txt`.
+
+    A line of the first three is a path and, behind blanks, 0 or 1 for each class:
+    `cats/tom 1.jpg 0 1 0`. How many classes there are is told by the first line of
+    `train.txt`: what follows its last word with the suffix of an image, or else all
+    the words 0 and 1 at its end; every line must have as many. So a path may hold
+    blanks, but not end in a word 0 or 1. A line of `unlabelled.txt` is a path. Empty
+    lines are skipped; paths need not be UTF-8.
+
+    An image may be in several lists, by the same path in all, but not twice in one.
+    Whether queries are in the database is left to the split to check.
+
+    Args:
+        directory: the folder of the lists.
+        images: the folder that paths are relative to, itself relative to `directory`;
+            empty for `directory`.
+        size: side of the square images delivered, in pixels; 0 as stored.
+        resize: how an image becomes square.
+        channels: 3 for colour, 1 for grey.
+        max_missing: share of the images that may be absent, in [0, 1].
+        class_names: of the classes, in order; their numbers by default.
+
+    Returns:
+        A source with a part for each list; single-label if all lines of the first
+        three show exactly one class.
+
+    Raises:
+        DataError: a list is absent, damaged or does not fit the others, or too many
+            images are absent.
+        ValueError: `class_names` are not as many as the classes.
+    """
+    directory = pathlib.Path(directory)
+    files = _find_lists(directory)
+    root = image_root(directory, images)
+    num_classes = _num_classes(files["train"])
+    if class_names is None:
+        class_names = [str(index) for index in range(num_classes)]
+    if len(class_names) != num_classes:
+        raise ValueError(
+            f"class_names: found {len(class_names)} names, expected {num_classes}, one "
+            f"for each label in {printable(str(files['train']))}"
+        )
+    pool = _Pool(num_classes)
+    parts = {
+        part: pool.add(
+            _read_unlabelled(file, num_classes)
+            if part == _UNLABELLED
+            else _read_labelled(file, num_classes)
+        )
+        for part, file in files.items()
+    }
+    labels = pool.labels
+    known = np.ones(len(labels), bool)
+    known[parts.get(_UNLABELLED, [])] = False
+    return listed_source(
+        "list",
+        root=root,
+        files=pool.paths,
+        labels=labels.astype(np.float32),
+        parts=parts,
+        class_names=class_names,
+        multi_label=bool(np.any(labels[known].sum(axis=1, dtype=np.int64) != 1)),
+        max_missing=max_missing,
+        where=printable(str(directory)),
+        size=size,
+        resize=resize,
+        channels=channels,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _List:
+    """One list.
+
+    Attributes:
+        file: where it is.
+        numbers: of the lines, n of them, from 1 on.
+        paths: the image of each.
+        labels: of each, in {0, 1}, `[n, C]`; zero where they are not known.
+    """
+
+    file: pathlib.Path
+    numbers: Sequence[int]
+    paths: Sequence[str]
+    labels: UInt8[np.ndarray, "n C"]
+
+    def at(self, row: int) -> str:
+        """How messages call a line."""
+        return f"{printable(str(self.file))}:{self.numbers[row]}"
+
+
+class _Pool:
+    """The images of several lists, each once."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._index_of: dict[str, int] = {}
+        self._labels = [np.zeros((0, num_classes), np.uint8)]
+        self._lists: list[_List] = []
+        # Where an image was first seen: which list, and which row of it.
+        self._origins = [np.zeros((0, 2), np.int64)]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(self._index_of)
+
+    @property
+    def labels(self) -> UInt8[np.ndarray, "N C"]:
+        return np.concatenate(self._labels)
+
+    def add(self, added: _List) -> Int64[np.ndarray, "n"]:
+        """Adds a list; the sorted indices of its images."""
+        size = len(self._index_of)
+        rows = np.arange(len(added.paths))
+        # An argument is evaluated before the call: the length is the next free index.
+        indices = np.fromiter(
+            (self._index_of.setdefault(p, len(self._index_of)) for p in added.paths),
+            np.int64,
+            len(rows),
+        )
+        order, first = np.unique(indices, return_index=True)
+        if len(order) < len(rows):
+            row = int(np.setdiff1d(rows, first)[0])
+            earlier = int(np.flatnonzero(indices == indices[row])[0])
+            raise DataError(
+                f"{added.at(row)}: found {added.paths[row]!r} as in line "
+                f"{added.numbers[earlier]}, expected each image once in a list"
+            )
+        self._check_known(added, np.flatnonzero(indices < size), indices)
+        new = indices >= size
+        self._labels.append(added.labels[new])
+        number = np.full(int(new.sum()), len(self._lists))
+        self._origins.append(np.stack([number, rows[new]], axis=1))
+        self._lists.append(added)
+        return order
+
+    def _check_known(
+        self,
+        added: _List,
+        rows: Int64[np.ndarray, "k"],
+        indices: Int64[np.ndarray, "n"],
+    ) -> None:
+        """Refuses images that earlier lists hold and say something else of."""
+        differs = added.labels[rows] != self.labels[indices[rows]]
+        unlabelled = added.file.stem == _UNLABELLED
+        wrong = np.flatnonzero(differs.any(axis=1) | unlabelled)
+        if not len(wrong):
+            return
+        row = int(rows[wrong[0]])
+        number, earlier = np.concatenate(self._origins)[indices[row]].tolist()
+        origin = self._lists[number].at(earlier)
+        if unlabelled:
+            raise DataError(
+                f"{added.at(row)}: found {added.paths[row]!r} as in {origin}, expected "
+                "only images without labels"
+            )
+        column = int(np.flatnonzero(differs[wrong[0]])[0])
+        raise DataError(
+            f"{added.at(row)}: found {added.paths[row]!r} with other labels than in "
+            f"{origin} (the first that differs is number {column + 1}), expected the "
+            "same labels in all lists"
+        )
+
+
+def _find_lists(directory: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The lists that are there, by part."""
+    where = printable(str(directory))
+    if not directory.is_dir():
+        raise DataError(
+            f"{where}: found no such directory, expected that of train.txt and test.txt"
+        )
+    files = {part: directory / f"{part}.txt" for part in (*_LABELLED, _UNLABELLED)}
+    found = {part: file for part, file in files.items() if file.is_file()}
+    absent = [f"{part}.txt" for part in _REQUIRED if part not in found]
+    if absent:
+        raise DataError(
+            f"{where}: found no {' and no '.join(absent)}, expected train.txt and "
+            "test.txt, and perhaps database.txt and unlabelled.txt"
+        )
+    return found
+
+
+def _read_lines(file: pathlib.Path) -> tuple[list[int], list[bytes]]:
+    """The lines that are not empty, without blanks around them, and their numbers."""
+    numbers, lines = [], []
+    content = read_bytes(file).removeprefix(_BOM)
+    for number, line in enumerate(map(bytes.strip, content.splitlines()), start=1):
+        if line:
+            numbers.append(number)
+            lines.append(line)
+    if not lines:
+        raise DataError(
+            f"{printable(str(file))}: found no lines, expected one for each image"
+        )
+    return numbers, lines
+
+
+def _path(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _label_words(line: bytes) -> list[bytes]:
+    """What looks like the labels of a line: there may be none, and wrong ones."""
+    words = line.split()
+    for index in reversed(range(len(words))):
+        if words[index].lower().endswith(_SUFFIXES):
+            return words[index + 1 :]
+    start = len(words)
+    while start > 1 and words[start - 1] in _BITS:
+        start -= 1
+    return words[start:]
+
+
+def _num_classes(file: pathlib.Path) -> int:
+    """C, by the first line of a list."""
+    numbers, lines = _read_lines(file)
+    words = _label_words(lines[0])
+    where = f"{printable(str(file))}:{numbers[0]}"
+    _check_bits(words, where)
+    if len(words) < 2:
+        raise DataError(
+            f"{where}: found {len(words)} labels, expected at least 2: a path, then 0 "
+            "or 1 for each class"
+        )
+    return len(words)
+
+
+def _check_bits(words: Sequence[bytes], where: str) -> None:
+    for word in words:
+        if word not in _BITS:
+            raise DataError(
+                f"{where}: found the label {_path(word)!r}, expected 0 or 1"
+            )
+
+
+def _read_unlabelled(file: pathlib.Path, num_classes: int) -> _List:
+    numbers, lines = _read_lines(file)
+    labels = np.zeros((len(lines), num_classes), np.uint8)
+    return _List(file, numbers, [_path(line) for line in lines], labels)
+
+
+def _read_labelled(file: pathlib.Path, num_classes: int) -> _List:
+    numbers, lines = _read_lines(file)
+    # Nearly every line ends in C times a blank and a digit. All of these are looked at
+    # together, because there may be tens of millions.
+    width = 2 * num_classes
+    text = b"".join(line[-width:].rjust(width) for line in lines)
+    pairs = np.frombuffer(text, np.uint8).reshape(len(lines), num_classes, 2)
+    labels = pairs[:, :, 1] - np.uint8(ord("0"))
+    blank = (pairs[:, :, 0] == ord(" ")) | (pairs[:, :, 0] == ord("\t"))
+    regular = np.all(blank & (labels <= 1), axis=1)
+    paths = []
+    for row, line in enumerate(lines):
+        path = line[:-width].rstrip()
+        if not path or path.endswith(_LABEL_ENDS) or not regular[row]:
+            where = f"{printable(str(file))}:{numbers[row]}"
+            path, labels[row] = _parse_line(line, num_classes, where)
+        paths.append(_path(path))
+    return _List(file, numbers, paths, labels)
+
+
+def _parse_line(line: bytes, num_classes: int, where: str) -> tuple[bytes, list[int]]:
+    """The path and the labels of one line, by the definition of the format."""
+    *path, before = line.split()[:-num_classes] or [b""]
+    labels = line.split()[-num_classes:]
+    if (
+        before
+        and all(label in _BITS for label in labels)
+        and (not path or before not in _BITS)
+    ):
+        return line.rsplit(None, num_classes)[0], [int(label) for label in labels]
+    words = _label_words(line)
+    _check_bits(words, where)
+    raise DataError(
+        f"{where}: found {len(words)} labels, expected {num_classes} as in the first "
+        "line of train.txt"
+    )

@@ -1,0 +1,340 @@
+"""Class folders: everything that was stored comes back, mistakes are named."""
+
+import functools
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ssah_jax.data import folder
+from ssah_jax.data.source import DataError
+
+# Most files here are empty. On Python 3.11 the type checker asks the images for their
+# shape, which needs a file to be decoded unless a size is given.
+image_folder = functools.partial(folder.image_folder, size=4)
+
+
+def touch(directory, *names):
+    """Empty files, and folders where a name ends in a slash."""
+    for name in names:
+        path = os.path.join(directory, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not name.endswith("/"):
+            open(path, "wb").close()
+    return directory
+
+
+def picture(colour):
+    """Of 16 x 6 pixels, with a blue left edge that the centre square lacks."""
+    image = Image.new("RGB", (16, 6), colour)
+    image.paste((0, 0, 255), (0, 0, 2, 6))
+    return image
+
+
+def one_line(error):
+    text = str(error.value)
+    assert text.isprintable()
+    return text
+
+
+def content_of(source):
+    """For each part, its images with their class, or None."""
+    content = {}
+    for part, indices in source.parts.items():
+        content[part] = {}
+        for index in indices:
+            classes = np.flatnonzero(source.labels[index])
+            assert len(classes) == (part != "unlabelled")
+            name = source.class_names[classes[0]] if len(classes) else None
+            content[part][source.images.names[index]] = name
+    return content
+
+
+CLASSES = ("Bus", "a b", "cat", "été", "zebra")
+inside = st.lists(
+    st.sampled_from(["1.jpg", "2.PNG", "x/3.jpeg", "x/y z/4.gif", "cat/5.tif"]),
+    min_size=1,
+    max_size=3,
+    unique=True,
+)
+classes_and_images = st.dictionaries(
+    st.sampled_from(CLASSES), inside, min_size=1, max_size=4
+)
+
+
+@st.composite
+def trees(draw):
+    """What is stored: the content by part, and the names of the folders of parts."""
+    folders = {}
+    if draw(st.booleans()):
+        folders["train"] = draw(st.sampled_from(["train", "Train"]))
+        folders["test"] = draw(st.sampled_from(["test", "val", "validation", "TEST"]))
+        if draw(st.booleans()):
+            folders["database"] = "database"
+    else:
+        folders["all"] = ""
+    content = {}
+    for part, name in folders.items():
+        prefix = f"{name}/" if name else ""
+        content[part] = {
+            f"{prefix}{label}/{image}": label
+            for label, images in draw(classes_and_images).items()
+            for image in images
+        }
+    if draw(st.booleans()):
+        name = draw(st.sampled_from(["unlabelled", "unlabeled", "Unlabelled"]))
+        content["unlabelled"] = {f"{name}/{image}": None for image in draw(inside)}
+    return content
+
+
+@settings(deadline=None)
+@given(trees(), st.booleans())
+def test_source_says_what_was_stored(tmp_path_factory, content, with_others):
+    path = tmp_path_factory.mktemp("folder")
+    for images in content.values():
+        touch(path, *images)
+    if with_others:
+        touch(path, "README.txt", ".hidden/cat.jpg", ".cat.jpg")
+    labels = {label for images in content.values() for label in images.values()}
+    labels = sorted(labels - {None})
+    if len(labels) < 2:
+        with pytest.raises(DataError, match=f"found 1 classes \\({labels[0]}\\)"):
+            image_folder(path)
+        return
+
+    source = image_folder(path)
+    assert source.class_names == tuple(labels)
+    assert not source.multi_label
+    assert source.missing == ()
+    assert content_of(source) == content
+    # A pool without repeats, of the parts one after another, each sorted.
+    names = source.images.names
+    assert len(set(names)) == len(names) == sum(map(len, content.values()))
+    np.testing.assert_array_equal(
+        np.concatenate(list(source.parts.values())), np.arange(len(names))
+    )
+    for part, indices in source.parts.items():
+        order = [(content[part][names[index]] or "", names[index]) for index in indices]
+        assert order == sorted(order, key=lambda key: (key[0], os.fsencode(key[1])))
+
+
+def test_images_are_decoded(tmp_path):
+    colours = {"b/red.png": (255, 0, 0), "a/green.png": (0, 255, 0)}
+    for name, colour in colours.items():
+        (tmp_path / name).parent.mkdir()
+        picture(colour).save(tmp_path / name)
+    source = image_folder(str(tmp_path))
+    assert source.image_shape == (4, 4, 3)
+    assert content_of(source) == {"all": {"a/green.png": "a", "b/red.png": "b"}}
+    for index, name in enumerate(source.images.names):
+        expected = np.broadcast_to(np.array(colours[name], np.uint8), (4, 4, 3))
+        np.testing.assert_array_equal(source.images[index], expected)
+    assert folder.image_folder(tmp_path, channels=1).images.shape == (2, 6, 16, 1)
+    squashed = image_folder(tmp_path, size=2, resize="squash")
+    assert squashed.images.shape == (2, 2, 2, 3)
+    assert np.all(squashed.images[0][:, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        # A part's name beside other classes is a class.
+        (
+            ["train/1.jpg", "bus/2.jpg"],
+            {"all": {"train/1.jpg": "train", "bus/2.jpg": "bus"}},
+        ),
+        (
+            ["test/1.jpg", "val/2.jpg", "bus/x/3.jpg"],
+            {"all": {"test/1.jpg": "test", "val/2.jpg": "val", "bus/x/3.jpg": "bus"}},
+        ),
+        (
+            ["Cat/1.jpg", "cat/2.jpg"],
+            {"all": {"Cat/1.jpg": "Cat", "cat/2.jpg": "cat"}},
+        ),
+        # `val` beside `test` is not read.
+        (
+            ["train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "val/c/4.jpg"],
+            {
+                "train": {"train/a/1.jpg": "a", "train/b/2.jpg": "b"},
+                "test": {"test/a/3.jpg": "a"},
+            },
+        ),
+        # Both spellings.
+        (
+            ["a/1.jpg", "b/2.jpg", "unlabelled/3.jpg", "unlabeled/x/4.jpg"],
+            {
+                "all": {"a/1.jpg": "a", "b/2.jpg": "b"},
+                "unlabelled": {"unlabelled/3.jpg": None, "unlabeled/x/4.jpg": None},
+            },
+        ),
+        # A class of one part alone, and one called unlabelled.
+        (
+            ["train/a/1.jpg", "train/unlabelled/2.jpg", "test/c/3.jpg"],
+            {
+                "train": {"train/a/1.jpg": "a", "train/unlabelled/2.jpg": "unlabelled"},
+                "test": {"test/c/3.jpg": "c"},
+            },
+        ),
+    ],
+)
+def test_layouts(tmp_path, names, expected):
+    source = image_folder(touch(tmp_path, *names))
+    assert content_of(source) == expected
+    assert list(source.class_names) == sorted(
+        {label for part in expected.values() for label in part.values() if label}
+    )
+
+
+def test_class_names_can_be_written(tmp_path):
+    touch(tmp_path, "caf\udce9/1.jpg", "two\nlines/\udce9.jpg")
+    source = image_folder(tmp_path)
+    assert source.class_names == ("caf\\udce9", "two\\nlines")
+    assert source.images.names == ("caf\udce9/1.jpg", "two\nlines/\udce9.jpg")
+
+
+ACCEPTED = (
+    "train/CLASS/ and test/CLASS/ (or CLASS/ alone) with images in them, and perhaps "
+    "database/CLASS/ and unlabelled/"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            [],
+            "{0}: found 0 images and no folders, expected labelled images: {ACCEPTED}",
+        ),
+        (
+            ["1.jpg", "2.jpg", "3.txt", ".hidden/4.jpg"],
+            "{0}: found 2 images and no folders, expected labelled images: {ACCEPTED}",
+        ),
+        (
+            ["unlabelled/1.jpg", "unlabeled/2.jpg"],
+            "{0}: found nothing but unlabelled images, expected labelled images too: "
+            "{ACCEPTED}",
+        ),
+        (
+            ["a/1.jpg", "b/2.jpg", "3.jpg", "4.jpg", "5.txt"],
+            "{0}: found 2 images outside of its folders (first 3.jpg), expected all in "
+            "class folders or in an unlabelled folder",
+        ),
+        (
+            ["train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/4.jpg"],
+            "{0}/test: found 1 images outside of its folders (first 4.jpg), expected "
+            "all in class folders or in an unlabelled folder",
+        ),
+        (
+            ["train/a/1.jpg", "test/a/1.jpg", "1.jpg"],
+            "{0}: found 1 images outside of its folders (first 1.jpg), expected all in "
+            "class folders or in an unlabelled folder",
+        ),
+        (
+            ["train/a/1.jpg", "train/b/2.jpg", "test/1.jpg"],
+            "{0}/test: found no class folders, expected one for each class, with its "
+            "images in it",
+        ),
+        (
+            ["train/a/1.jpg", "train/b/2.jpg", "test/a/1.jpg", "database/"],
+            "{0}/database: found no class folders, expected one for each class, with "
+            "its images in it",
+        ),
+        (
+            ["a/1.jpg", "b/", "c/1.jpg"],
+            "{0}/b: found no images, expected at least one (or no such folder)",
+        ),
+        (
+            ["train/a/1.jpg", "train/b/2.jpg", "test/a/1.jpg", "test/b/1.txt"],
+            "{0}/test/b: found no images, expected at least one (or no such folder)",
+        ),
+        (
+            ["a/1.jpg", "b/1.jpg", "unlabelled/"],
+            "{0}/unlabelled: found no images, expected at least one (or no such "
+            "folder)",
+        ),
+        (
+            ["a/1.jpg", "a/b/1.jpg"],
+            "{0}: found 1 classes (a), expected at least 2: {ACCEPTED}",
+        ),
+        (
+            ["train/a/1.jpg", "test/a/1.jpg"],
+            "{0}: found 1 classes (a), expected at least 2: {ACCEPTED}",
+        ),
+        (
+            ["train/a/1.jpg", "train/b/2.jpg"],
+            "{0}: found train/ and no test/, expected {0}/test too, or no train folder "
+            "at all: class folders directly in {0}",
+        ),
+        (
+            ["train/a/1.jpg", "train/b/2.jpg", "database/a/1.jpg", "unlabelled/1.jpg"],
+            "{0}: found train/ and no test/, expected {0}/test too, or no train folder "
+            "at all: class folders directly in {0}",
+        ),
+        (
+            ["test/a/1.jpg", "database/b/2.jpg"],
+            "{0}: found database/ and test/ and no train/, expected it too, or class "
+            "folders directly in {0}",
+        ),
+        (
+            ["train/a/1.jpg", "val/b/2.jpg", "validation/b/2.jpg"],
+            "{0}: found both val/ and validation/ and no test/, expected one",
+        ),
+        (
+            ["train/a/1.jpg", "Train/b/2.jpg", "test/b/2.jpg"],
+            "{0}: found both Train/ and train/, expected one of them",
+        ),
+        (
+            ["train/a/1.jpg", "val/b/2.jpg", *(f"{c}/1.jpg" for c in "abcdef")],
+            "{0}: found parts (train/ and val/) beside other folders (a, b, c, d, e, "
+            "...), expected {ACCEPTED}",
+        ),
+    ],
+)
+def test_mistakes_are_named(tmp_path, names, expected):
+    touch(tmp_path, *names)
+    with pytest.raises(DataError) as error:
+        image_folder(tmp_path)
+    assert one_line(error) == expected.format(tmp_path, ACCEPTED=ACCEPTED)
+
+
+def test_no_such_directory(tmp_path):
+    with pytest.raises(DataError) as error:
+        image_folder(tmp_path / "no\nne")
+    assert one_line(error) == (
+        f"{tmp_path}/no\\nne: found no such directory, expected a folder with "
+        f"{ACCEPTED}"
+    )
+    touch(tmp_path, "photos.zip")
+    with pytest.raises(DataError) as error:
+        image_folder(tmp_path / "photos.zip")
+    assert one_line(error) == (
+        f"{tmp_path}/photos.zip: found a file, expected a folder with {ACCEPTED}"
+    )
+
+
+def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    # Not by its mode, which a superuser's tests would not notice.
+    monkeypatch.setattr(folder.os, "listdir", refuse)
+    with pytest.raises(DataError) as error:
+        image_folder(tmp_path)
+    assert one_line(error) == (
+        f"{tmp_path}: found Permission denied, expected a readable folder"
+    )
+
+
+def test_linked_classes(tmp_path):
+    touch(tmp_path / "store", "1.jpg", "2.jpg")
+    touch(tmp_path / "photos", "a/1.jpg")
+    (tmp_path / "photos" / "b").symlink_to(tmp_path / "store")
+    (tmp_path / "photos" / "c").symlink_to(tmp_path / "nowhere")
+    assert content_of(image_folder(tmp_path / "photos")) == {
+        "all": {"a/1.jpg": "a", "b/1.jpg": "b", "b/2.jpg": "b"}
+    }
