@@ -10,8 +10,8 @@ decodes in threads and augments on the device, here the same CPU. Each is given 
 then two workers (threads, or processes for PyTorch); rounds alternate. A peer that is
 not installed is left out. Ours augments in threads of XLA's beside the workers.
 
-Then SSAH is trained on the same files by configs/folder.py, read from disk at every step,
-and the share of a step that is spent waiting for data is read from metrics.jsonl.
+Then SSAH is trained on the same files, read from disk at every step, by one small
+network, and the share of a step that is spent waiting for data is read from its log.
 """
 
 import importlib.metadata

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import grain
-import grain.checkpoint
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -159,7 +158,8 @@ class Checkpoints:
         Args:
             step: completed steps; must be above `latest_step()`.
             state: pytree of arrays and typed keys, such as `types.TrainState`.
-            iterators: Grain iterators by name, saved at their present element.
+            iterators: Grain iterators by name, saved at their present element; their
+                states are equal in all processes.
             metric: what `best_step` ranks by, higher is better, such as the
                 validation mAP in [0, 1]. With None or a number that is not finite
                 the checkpoint never counts as best, and is kept only while latest.
@@ -181,7 +181,9 @@ class Checkpoints:
         # state class that checks its fields would refuse.
         items = {_STATE: ocp.args.StandardSave(unflatten_dict(_by_path(state)))}
         for name, iterator in iterators.items():
-            items[_ITERATOR + name] = grain.checkpoint.CheckpointSave(iterator)
+            # Not Grain's own handler, which keeps a file for each process and so
+            # fixes their number: positions are those of the global batch.
+            items[_ITERATOR + name] = ocp.args.JsonSave(iterator.get_state())
         ranked = metric is not None and math.isfinite(metric)
         self._manager.save(
             step,
@@ -244,9 +246,11 @@ class Checkpoints:
             raise CheckpointError(f"{self._directory}: step {step}: {mismatch}")
         targets = {path: _target(leaf) for path, leaf in wanted.items()}
         items = {_STATE: ocp.args.StandardRestore(unflatten_dict(targets))}
-        for name, iterator in (iterators or {}).items():
-            items[_ITERATOR + name] = grain.checkpoint.CheckpointRestore(iterator)
+        for name in iterators or ():
+            items[_ITERATOR + name] = ocp.args.JsonRestore()
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        for name, iterator in (iterators or {}).items():
+            iterator.set_state(restored[_ITERATOR + name])
         leaves = _by_path(restored[_STATE])
         return jax.tree.unflatten(
             jax.tree.structure(state_like), [leaves[path] for path in wanted]
