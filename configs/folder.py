@@ -11,7 +11,7 @@ and `unseen`. `photos/unlabelled/` may hold images of any class. A table (.csv, 
 .parquet) has the columns `path`, `labels` (several joined by `|`; none means not
 known) and, if you like, `part`. docs/data.md has the details.
 
-Hardware: two CPU cores do; 64-pixel images, a small network.
+Hardware: two CPU cores do: 48-pixel images, a small network.
 
 Measured: not measured; it depends on the images.
 """
@@ -40,7 +40,7 @@ SMOKE = {
 
 
 def get_config(presets: str = "") -> ConfigDict:
-    """100 queries, 100 validation queries, all labels, 64-pixel images."""
+    """100 queries, 100 validation queries, all labels, 48-pixel images."""
     config = config_lib.default()
     config.data.source = "folder"
     # Decoded once and kept in memory; "disk" for sets that do not fit.
@@ -48,9 +48,9 @@ def get_config(presets: str = "") -> ConfigDict:
     # An unreadable image is left out and listed in the workdir, up to this share.
     config.data.on_error = "skip"
     config.data.max_skipped = 0.05
-    # Short side to 72 pixels, then a square of 64: random in training, else central.
-    config.data.image_size = 72
-    config.data.crop_size = 64
+    # Short side to 54 pixels, then a square of 48: random in training, else central.
+    config.data.image_size = 54
+    config.data.crop_size = 48
     config.data.max_shift = 0
     config.data.flip = True
     # ImageNet's channel statistics.
@@ -64,6 +64,8 @@ def get_config(presets: str = "") -> ConfigDict:
     config.labels_per_class = 0
     # Network and length of training.
     config.hnet.backbone = "small_conv"
-    config.hnet.widths = (32, 64, 128, 128)
-    config.steps = 2000
+    config.hnet.widths = (32, 64, 128)
+    config.batch.labelled = 32
+    config.batch.unlabelled = 64
+    config.steps = 1000
     return config_lib.with_presets(config, presets, smoke=SMOKE)

@@ -85,7 +85,7 @@ class Evaluator:
         yield "top_k", config.eval.top_k or len(split.database)
         yield "protocol", split.protocol
         yield "split_digest", split.digest
-        yield "source", config.data.source
+        yield "source", self._experiment.source.name
         yield "labels_per_class", config.labels_per_class
         yield "num_labelled", len(split.labelled)
         yield "num_skipped", len(self._experiment.skipped or ())

@@ -6,6 +6,9 @@ import re
 import numpy as np
 from commands import ROOT
 
+from ssah_jax.config import SOURCES
+from ssah_jax.data.protocols import PROTOCOLS
+
 README = (ROOT / "README.md").read_text()
 
 
@@ -66,6 +69,27 @@ def test_numbers_of_the_method_are_those_of_the_records():
         assert f"{tenth['hardness']:.3f} at" in text
     ratios = [tenth["hardness_over_threshold"] for tenth in tenths[1:]]
     assert f"a ratio of {min(ratios):.2f} to {max(ratios):.2f}" in text
+
+
+def test_numbers_of_the_input_are_those_of_the_record():
+    text = " ".join((ROOT / "docs/data.md").read_text().split())
+    record = json.loads((ROOT / "benchmarks/results/input_speed.json").read_text())
+    for speed in record["images_per_second"].values():
+        assert f"| {speed['workers_1']:.0f} | {speed['workers_2']:.0f} |" in text
+    for run in record["training"].values():
+        assert f"{100 * run['data_wait']:.1f} % " in text
+
+
+def test_the_table_of_protocols_is_complete():
+    text = (ROOT / "docs/data.md").read_text()
+    rows = re.findall(r"^\| (`.*?`) \|", text.split("## Protocols")[1], re.MULTILINE)
+    assert {name for row in rows for name in re.findall("`(.*?)`", row)} == {
+        *PROTOCOLS,
+        "data.protocol",
+    }
+    sources = text.split("## Data sets")[1].split("##")[0]
+    rows = re.findall(r"^\| `(.*?)` \|", sources, re.MULTILINE)
+    assert set(rows) == {*SOURCES, "data.source"}
 
 
 def test_links_lead_somewhere():
