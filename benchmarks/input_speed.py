@@ -35,9 +35,8 @@ from PIL import Image
 
 from ssah_jax import train_lib, transforms
 from ssah_jax.config import from_config_dict
-from ssah_jax.data import Source, eval_batches
+from ssah_jax.data import eval_batches
 from ssah_jax.data.images import image_files
-from ssah_jax.data.source import consecutive_parts
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -71,17 +70,9 @@ def write_photographs(directory: Path, number: int) -> list[Path]:
 def ours(paths: list[Path], workers: int) -> Iterator[object]:
     """Batches of this project, augmented on the device."""
     images = image_files(paths[0].parent, [path.name for path in paths], size=_SIZE)
-    source = Source(
-        name="jpeg",
-        images=images,
-        labels=np.ones((len(paths), 1), np.float32),
-        parts=consecutive_parts(all=len(paths)),
-        class_names=("any",),
-        multi_label=False,
-    )
     indices = np.arange(len(paths))
     key = jax.random.key(0)
-    batches = eval_batches(source, indices, batch_size=_BATCH, threads=workers)
+    batches = eval_batches(images, indices, batch_size=_BATCH, threads=workers)
     for number, (image, _) in enumerate(batches):
         yield _augment(jax.random.fold_in(key, number), image)
 

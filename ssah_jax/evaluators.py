@@ -46,7 +46,7 @@ class Evaluator:
         """
         experiment = self._experiment
         batches = eval_batches(
-            experiment.source,
+            experiment.source.images,
             indices,
             batch_size=self._batch,
             threads=experiment.config.data.threads,

@@ -1,6 +1,7 @@
 """The directory of a run: what lies in it, and how it is written whole.
 
 config.json     the configuration
+model.json      shape of the images and names of the classes, for encoding without data
 split.json      the indices of the split, with their digest
 metrics.jsonl   one JSON object for each logged step
 checkpoints/    see `ssah_jax.checkpointing`
@@ -11,6 +12,7 @@ results.json    the final evaluation; its presence says that the run is finished
 report.html     the same for people
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,19 @@ class WorkdirError(ValueError):
     """A workdir is missing, or of another run; one line that says what to do."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What else than its configuration a model is built from.
+
+    Attributes:
+        image_shape: `(H, W, ch)` of the images before any crop.
+        class_names: of the C classes.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+
 class Workdir:
     """Paths and records of one run; nothing is created before `create`."""
 
@@ -34,6 +49,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
         self._config = self.path / "config.json"
+        self._model = self.path / "model.json"
         self._metrics = self.path / "metrics.jsonl"
 
     def read_config(self) -> Config:
@@ -70,11 +86,29 @@ class Workdir:
                 "directory or the workdir of a run"
             )
 
-    def create(self, config: Config, split_json: str) -> None:
-        """Make the directory and record configuration and split, if not yet there."""
+    def read_model_info(self) -> ModelInfo:
+        """What `create` was given.
+
+        Raises:
+            WorkdirError: there is none.
+        """
+        try:
+            values = json.loads(self._model.read_text())
+            height, width, channels = values["image_shape"]
+            return ModelInfo((height, width, channels), tuple(values["class_names"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise WorkdirError(
+                f"{self._model}: found {type(error).__name__}, expected what train.py "
+                "writes there"
+            ) from error
+
+    def create(self, config: Config, split_json: str, info: ModelInfo) -> None:
+        """Make the directory and record what the run is, if not yet there."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._config.exists():
             write_atomically(self.path / "split.json", split_json)
+            text = json.dumps(dataclasses.asdict(info), indent=2) + "\n"
+            write_atomically(self._model, text)
             # Last: with config.json the directory counts as the run's.
             write_atomically(self._config, config_lib.to_json(config))
 

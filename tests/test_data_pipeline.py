@@ -337,7 +337,7 @@ def test_overhead():
 def test_eval_batches(source, batch_size, wrap):
     indices = np.array([3, 44, 4, 4, 0, 11, 8, 1, 2, 20])
     found = []
-    batches = list(eval_batches(wrap(source), indices, batch_size=batch_size))
+    batches = list(eval_batches(wrap(source).images, indices, batch_size=batch_size))
     assert len(batches) == -(-10 // batch_size)
     for number, (image, mask) in enumerate(batches):
         assert image.shape == (batch_size, 4, 4, 1)
@@ -351,9 +351,9 @@ def test_eval_batches(source, batch_size, wrap):
 
 def test_eval_batches_edges(source):
     none = np.zeros(0, np.int64)
-    assert list(eval_batches(source, none, batch_size=4)) == []
+    assert list(eval_batches(source.images, none, batch_size=4)) == []
     with pytest.raises(ValueError, match="batch_size: found 0, expected at least 1"):
-        eval_batches(source, np.arange(3), batch_size=0)
+        eval_batches(source.images, np.arange(3), batch_size=0)
 
 
 # Another number of processes.
@@ -444,7 +444,7 @@ def test_an_unreadable_image_is_an_error(source, split, store):
         next(iterator)
     iterator.close()
     with pytest.raises(DataError, match="found damage"):
-        list(eval_batches(damaged, np.arange(45), batch_size=7))
+        list(eval_batches(damaged.images, np.arange(45), batch_size=7))
 
 
 @pytest.mark.parametrize("store", WRAPS)
@@ -467,7 +467,7 @@ def test_skipped_images_are_replaced_counted_and_masked(source, split, store):
     assert skipped.reasons == [
         f"image {index}: found damage, expected none" for index in sorted(bad)
     ]
-    passes = list(eval_batches(damaged, np.arange(45), batch_size=10, skipped=skipped))
+    passes = list(eval_batches(damaged.images, np.arange(45), batch_size=10, skipped=skipped))
     found = [index for image, mask in passes for index in ids(image[mask])]
     assert found == [index for index in range(45) if index not in bad]
     assert sum(int(mask.sum()) for _, mask in passes) == 42

@@ -7,9 +7,10 @@ import pytest
 
 from ssah_jax.config import ConfigError, from_config_dict
 from ssah_jax.experiment import check_devices, prepare
-from ssah_jax.workdir import Workdir, WorkdirError, write_atomically
+from ssah_jax.workdir import ModelInfo, Workdir, WorkdirError, write_atomically
 
 CONFIG = from_config_dict({})
+INFO = ModelInfo((8, 8, 1), ("a", "b"))
 SMALL = {"num_queries": 50, "num_validation": 50}
 
 
@@ -19,14 +20,15 @@ def test_new_and_own_directories_are_free(tmp_path):
         if name == "empty":
             workdir.path.mkdir()
         workdir.check_free_for(CONFIG)
-        workdir.create(CONFIG, "{}")
+        workdir.create(CONFIG, "{}", INFO)
         workdir.check_free_for(CONFIG)
         assert workdir.read_config() == CONFIG
+        assert workdir.read_model_info() == INFO
 
 
 def test_directories_of_others_are_refused(tmp_path):
     workdir = Workdir(tmp_path / "run")
-    workdir.create(CONFIG, "{}")
+    workdir.create(CONFIG, "{}", INFO)
     other = from_config_dict({"bits": 64, "anet": {"grid": 3}})
     with pytest.raises(WorkdirError, match=r"bits: 32 there, 64 asked for \(and 1 mor"):
         workdir.check_free_for(other)
@@ -108,3 +110,13 @@ def test_batches_must_divide_over_devices():
     check_devices(from_config_dict({"batch": {"labelled": 16, "unlabelled": 8}}))
     with pytest.raises(ConfigError, match=r"config.batch.unlabelled: found 12, .* 8 d"):
         check_devices(from_config_dict({"batch": {"labelled": 8, "unlabelled": 12}}))
+
+
+def test_a_workdir_without_its_model_is_refused(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    with pytest.raises(WorkdirError, match=r"model.json: found FileNotFoundError"):
+        workdir.read_model_info()
+    workdir.create(CONFIG, "{}", INFO)
+    (workdir.path / "model.json").write_text("{}")
+    with pytest.raises(WorkdirError, match=r"model.json: found KeyError"):
+        workdir.read_model_info()

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssah_jax.data import seeded
 from ssah_jax.data.reading import Reader, SkippedImages
-from ssah_jax.data.source import DataError, Source
+from ssah_jax.data.source import DataError, ImageSequence, Source
 from ssah_jax.data.splits import Split
 from ssah_jax.types import Batch, BatchRows
 
@@ -226,7 +226,7 @@ def train_iterator(
 
 
 def eval_batches(
-    source: Source,
+    images: ImageSequence,
     indices: Int64[np.ndarray, "N"],
     *,
     batch_size: int,
@@ -236,7 +236,7 @@ def eval_batches(
     """One pass over some images in order, in batches of one size.
 
     Args:
-        source: where the images are.
+        images: where they are.
         indices: which of them, `[N]`; none gives no batch.
         batch_size: images a batch, B.
         threads: that decode batches ahead, where images are not in memory.
@@ -251,18 +251,18 @@ def eval_batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: found {batch_size}, expected at least 1")
-    reader = Reader(source.images, skipped=skipped)
+    reader = Reader(images, skipped=skipped)
 
     def batch(
         start: int,
     ) -> tuple[UInt8[np.ndarray, "B H W ch"], Bool[np.ndarray, "B"]]:
         chosen = indices[start : start + batch_size]
-        images, readable = reader(chosen)
+        found, readable = reader(chosen)
         filling = batch_size - len(chosen)
         if filling:
-            images = np.pad(images, ((0, filling), (0, 0), (0, 0), (0, 0)))
+            found = np.pad(found, ((0, filling), (0, 0), (0, 0), (0, 0)))
             readable = np.pad(readable, (0, filling))
-        return images, readable
+        return found, readable
 
     starts = grain.MapDataset.source(range(0, len(indices), batch_size))
     ahead = 0 if reader.in_memory else threads
