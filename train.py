@@ -1,7 +1,7 @@
 """Train SSAH: `python train.py --config configs/digits.py [--workdir DIR]`.
 
 Fields are overridden by `--config.FIELD=VALUE`. The same command in the same workdir
-resumes a run that was interrupted.
+resumes a run that was interrupted. With `--check` it only looks at the data.
 """
 
 import sys
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from absl import flags
 
-from ssah_jax import cli, evaluators, train_lib
+from ssah_jax import checks, cli, evaluators, train_lib
 from ssah_jax.data import DataError
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
@@ -19,6 +19,11 @@ flags.declare_key_flag("config")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; runs/NAME-DIGEST by default."
 )
+_CHECK = flags.DEFINE_bool(
+    "check",
+    False,
+    "Only load, split and read all images; print sizes, unreadable images, duplicates.",
+)
 
 
 def main() -> int:
@@ -26,6 +31,10 @@ def main() -> int:
     with ExitStack() as stack:
         with cli.setting_up():
             config, default_workdir = cli.config_from_flags()
+            if _CHECK.value:
+                for line in checks.describe_data(prepare(config)):
+                    print(line, flush=True)
+                return 0
             workdir = Workdir(_WORKDIR.value or default_workdir)
             workdir.check_free_for(config)
             if workdir.results.exists():

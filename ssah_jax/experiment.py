@@ -1,6 +1,7 @@
 """A configuration made concrete: its images and split, checked before any compiling."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,7 @@ from ssah_jax.data import (
 )
 from ssah_jax.data.images import Resize
 from ssah_jax.networks import SMALLEST_IMAGE
+from ssah_jax.workdir import ModelInfo
 
 _TABLES = (".csv", ".tsv", ".parquet")
 
@@ -46,6 +48,13 @@ class Experiment:
         height, width, channels = self.source.image_shape
         size = self.config.data.crop_size
         return (size, size, channels) if size else (height, width, channels)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is built from, and a digest of its data."""
+        both = self.source.digest + self.split.digest
+        digest = hashlib.sha256(both.encode()).hexdigest()
+        return ModelInfo(self.source.image_shape, self.source.class_names, digest)
 
 
 def prepare(config: Config) -> Experiment:

@@ -21,7 +21,7 @@ from ssah_jax.data.reading import Reader
 from ssah_jax.experiment import Experiment, check_devices, iterate
 from ssah_jax.types import Batch, ImagePool, TrainState
 from ssah_jax.views import generate, make_views
-from ssah_jax.workdir import ModelInfo, Workdir, write_atomically
+from ssah_jax.workdir import Workdir, write_atomically
 
 _STRIP_IMAGES = 12
 
@@ -69,10 +69,9 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
     workdir.check_free_for(config)
     state = parallel.replicate(init_state(experiment))
     iterator = iterate(experiment)
-    source = experiment.source
-    info = ModelInfo(source.image_shape, source.class_names)
-    workdir.create(config, split_to_json(experiment.split), info)
-    workdir.write_missing(source.missing)
+    workdir.check_same_data(experiment.info)
+    workdir.create(config, split_to_json(experiment.split), experiment.info)
+    workdir.write_missing(experiment.source.missing)
     with open_checkpoints(workdir.checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
             state = checkpoints.restore(state, iterators=iterator.streams)
@@ -104,8 +103,10 @@ def restore_state(
         The state, and whether it is the last checkpoint's.
 
     Raises:
-        ValueError: there is no such checkpoint, or it does not fit the experiment.
+        ValueError: there is no such checkpoint, or it or the data set does not fit the
+            experiment.
     """
+    workdir.check_same_data(experiment.info)
     with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
         step = checkpoints.find(wanted)
         like = jax.eval_shape(lambda: init_state(experiment))

@@ -34,10 +34,12 @@ class ModelInfo:
     Attributes:
         image_shape: `(H, W, ch)` of the images before any crop.
         class_names: of the C classes.
+        data_digest: of the data set and its split.
     """
 
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    data_digest: str
 
 
 class Workdir:
@@ -95,12 +97,28 @@ class Workdir:
         try:
             values = json.loads(self._model.read_text())
             height, width, channels = values["image_shape"]
-            return ModelInfo((height, width, channels), tuple(values["class_names"]))
+            return ModelInfo(
+                (height, width, channels),
+                tuple(values["class_names"]),
+                str(values["data_digest"]),
+            )
         except (OSError, ValueError, KeyError) as error:
             raise WorkdirError(
                 f"{self._model}: found {type(error).__name__}, expected what train.py "
                 "writes there"
             ) from error
+
+    def check_same_data(self, info: ModelInfo) -> None:
+        """Check that the data set is the one that the run began with.
+
+        Raises:
+            WorkdirError: images, labels or split have changed.
+        """
+        if self._config.is_file() and self.read_model_info() != info:
+            raise WorkdirError(
+                f"{self.path}: began with another data set: its images, labels or "
+                "split have changed since; put them back, or choose another --workdir"
+            )
 
     def create(self, config: Config, split_json: str, info: ModelInfo) -> None:
         """Make the directory and record what the run is, if not yet there."""

@@ -467,7 +467,9 @@ def test_skipped_images_are_replaced_counted_and_masked(source, split, store):
     assert skipped.reasons == [
         f"image {index}: found damage, expected none" for index in sorted(bad)
     ]
-    passes = list(eval_batches(damaged.images, np.arange(45), batch_size=10, skipped=skipped))
+    passes = list(
+        eval_batches(damaged.images, np.arange(45), batch_size=10, skipped=skipped)
+    )
     found = [index for image, mask in passes for index in ids(image[mask])]
     assert found == [index for index in range(45) if index not in bad]
     assert sum(int(mask.sum()) for _, mask in passes) == 42

@@ -149,6 +149,20 @@ def test_a_folder_of_photographs_with_a_table_of_tags(tmp_path):
     table = tmp_path / "photos" / "tags.csv"
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([("path", "labels"), *rows])
+    arguments = [
+        "--config=configs/folder.py:smoke",
+        f"--config.data.path={table}",
+        "--config.data.multi_label=True",
+    ]
+    status, out, err = run("train.py", *arguments, "--check")
+    assert status == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("table: 120 images of 36x36x3, 4 classes (")
+    assert lines[1].startswith("protocol pooled: query 10, validation 10, labelled 8,")
+    assert lines[3:5] == ["missing on disk: 1", "unreadable: 1"]
+    assert lines[5].startswith(f"  {rows[30][0]}: found ")
+    assert lines[6] == "queries with a copy in labelled: 0"
+
     results, workdir = train_and_evaluate(
         tmp_path,
         "configs/folder.py:smoke",

@@ -1,16 +1,19 @@
 """The workdir: whose it is, what survives a kill, and experiments' set-up checks."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssah_jax.config import ConfigError, from_config_dict
 from ssah_jax.experiment import check_devices, prepare
 from ssah_jax.workdir import ModelInfo, Workdir, WorkdirError, write_atomically
 
 CONFIG = from_config_dict({})
-INFO = ModelInfo((8, 8, 1), ("a", "b"))
+INFO = ModelInfo((8, 8, 1), ("a", "b"), "0123")
 SMALL = {"num_queries": 50, "num_validation": 50}
 
 
@@ -120,3 +123,46 @@ def test_a_workdir_without_its_model_is_refused(tmp_path):
     (workdir.path / "model.json").write_text("{}")
     with pytest.raises(WorkdirError, match=r"model.json: found KeyError"):
         workdir.read_model_info()
+
+
+def test_data_that_changed_are_refused(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.check_same_data(INFO)
+    workdir.create(CONFIG, "{}", INFO)
+    workdir.check_same_data(INFO)
+    for changed in ({"data_digest": "4567"}, {"class_names": ("a", "c")}):
+        with pytest.raises(WorkdirError, match="began with another data set"):
+            workdir.check_same_data(dataclasses.replace(INFO, **changed))
+
+
+def test_the_digest_of_an_experiment_sees_images_labels_and_split(tmp_path):
+    def info(names, *, seed=0, swap=False):
+        for index, name in enumerate(names):
+            folder = tmp_path / str(len(names)) / "ab"[(index + swap) % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+        config = from_config_dict(
+            {
+                "seed": seed,
+                "labels_per_class": 2,
+                "data": {
+                    "source": "folder",
+                    "path": str(tmp_path / str(len(names))),
+                    "image_size": 8,
+                    "protocol": "pooled",
+                    "num_queries": 2,
+                    "num_validation": 2,
+                },
+            }
+        )
+        found = prepare(config).info
+        shutil.rmtree(tmp_path / str(len(names)))
+        return found
+
+    names = [f"{index:02d}" for index in range(20)]
+    whole = info(names)
+    assert whole == info(names)
+    assert whole != info([*names, "more", "most"])
+    assert whole != info([*names[:-1], "renamed"])
+    assert whole != info(names, swap=True)
+    assert whole != info(names, seed=1)

@@ -1,6 +1,8 @@
 """The record of a data set: images behind an index, labels in memory, named parts."""
 
 import dataclasses
+import hashlib
+import os
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
@@ -91,6 +93,20 @@ class Source:
     def __len__(self) -> int:
         """How many images, N."""
         return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of labels, classes, parts and names of images.
+
+        Pixels are left out: reading all of them may take hours.
+        """
+        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        for part in sorted(self.parts):
+            digest.update(part.encode() + self.parts[part].astype("<i8").tobytes())
+        digest.update(np.packbits(self.labels != 0).tobytes())
+        for name in getattr(self.images, "names", ()):
+            digest.update(os.fsencode(name) + b"\0")
+        return digest.hexdigest()
 
     @property
     def num_classes(self) -> int:
