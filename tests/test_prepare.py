@@ -482,6 +482,27 @@ def test_directory_that_is_no_data_set(tmp_path):
         prepare("cifar10", data_dir=str(tmp_path / "data"), source=str(tmp_path))
 
 
+def test_an_interrupt_that_is_swallowed_comes_again(monkeypatch):
+    swallowed = []
+
+    def busy(arguments):
+        # As in a callback of the garbage collector.
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            swallowed.append(True)
+        for _ in range(500):
+            time.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr(commands, "_run", busy)
+    monkeypatch.setattr(commands, "_INSISTENCE", 0.05)
+    before = signal.getsignal(signal.SIGINT)
+    assert commands.main([]) == 130
+    assert swallowed == [True]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.slow
 def test_killed_processes(tmp_path):
     """fashion_mnist, as TFDS fixes its 70,000 images, so that there is time to kill."""

@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 SUBCOMMANDS = {
@@ -14,6 +16,8 @@ and `run(options) -> int`."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as that of shells."""
+
+_INSISTENCE = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         standard error, and `INTERRUPTED` for Ctrl-C.
     """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with _insistent_interrupts():
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -41,6 +46,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_ERROR
+
+
+@contextmanager
+def _insistent_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt again, two seconds after Ctrl-C, until it is heard.
+
+    Python drops one that is raised in a callback of the garbage collector, and JAX has
+    such a callback.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, _INSISTENCE)
+        raise KeyboardInterrupt
+
+    try:
+        before = [
+            (number, signal.signal(number, interrupt))
+            for number in (signal.SIGINT, signal.SIGALRM)
+        ]
+    except ValueError:  # Not in the main thread, where signals do not arrive.
+        before = []
+    try:
+        yield
+    finally:
+        if before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class _UsageError(Exception):
