@@ -5,9 +5,11 @@
     python train.py --config configs/nuswide.py:smoke --config.data.path=...
 
 `data.path` holds the original files: the images, `ImageList/` and `Groundtruth/`;
-`ssah prepare nus_wide` says where to get them. For the list files of HashNet,
-DeepHash-pytorch or CSQ (train.txt, test.txt, database.txt), add
-`--config.data.source=list --config.data.protocol=listed`.
+`ssah prepare nus_wide` says where to get them. The list files of HashNet,
+DeepHash-pytorch or CSQ (train.txt, test.txt, database.txt) are read, as they split, by
+
+    python train.py --config configs/nuswide.py:source=list,protocol=listed,\
+labels_per_class=0,num_queries=0 --config.data.path=LISTS --config.data.images=IMAGES
 
 Hardware: one GPU or TPU core with 16 GB, and enough CPU cores to decode. The preset
 `smoke` is for a laptop: 64-pixel images, a small network, 20 steps.
