@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from absl import flags
 
 from ssah_jax import checks, cli, evaluators, train_lib
-from ssah_jax.data import DataError
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -41,22 +40,15 @@ def main() -> int:
                 print(f"{workdir.path}: finished, see results.json and report.html")
                 return 0
             run = stack.enter_context(train_lib.open_run(prepare(config), workdir))
-            missing = len(run.experiment.source.missing)
-        if missing:
-            print(
-                f"{workdir.path}: {missing} listed images are not on disk, "
-                "see missing.txt",
-                file=sys.stderr,
-            )
         start = f" from step {int(run.state.step)}" if int(run.state.step) else ""
+        if missing := len(run.experiment.source.missing):
+            start += f", without {missing} images that are not there (missing.txt)"
         print(f"{workdir.path}: training{start}", file=sys.stderr)
         try:
             results = train_lib.train(run)
         except train_lib.DivergedError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        except DataError as error:
-            raise cli.UserError(str(error)) from error
         if results is None:
             step = int(run.state.step)
             print(

@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config, ConfigError
+from ssah_jax.data.source import DataError
 
 USER_ERROR = 2
 """Exit status of a mistake in flags, configuration, files or workdir."""
@@ -35,13 +36,17 @@ def setting_up() -> Iterator[None]:
 
 
 def run(main: Callable[[], int]) -> None:
-    """Parse flags and run a command; a `UserError` becomes one line and status 2."""
+    """Parse flags and run a command.
+
+    A `UserError`, or images that cannot be read at whatever time, become one line and
+    status 2.
+    """
     try:
         with setting_up():
             parse_flags(sys.argv)
         status = main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, DataError) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         status = USER_ERROR
     sys.exit(status)
 
