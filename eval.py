@@ -31,12 +31,15 @@ def main() -> int:
         state, last = train_lib.restore_state(experiment, workdir, wanted)
     state = parallel.replicate(state)
     try:
-        results = dict(evaluators.Evaluator(experiment).test(state))
+        evaluator = evaluators.Evaluator(experiment)
+        encoded = evaluator.encode_test(state)
+        results = dict(evaluator.results(state, encoded))
     except DataError as error:
         raise cli.UserError(str(error)) from error
-    # Only the last step's numbers are the run's.
+    # Only the last step's numbers and pictures are the run's.
     name = "results.json" if last else f"results_step_{int(state.step)}.json"
-    train_lib.write_results(workdir, results, name=name)
+    shown = evaluator.draw_gallery(encoded) if last else None
+    train_lib.write_results(workdir, results, name=name, shown=shown)
     print(evaluators.describe(results, experiment.config))
     return 0
 

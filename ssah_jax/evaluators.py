@@ -3,21 +3,41 @@
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ssah_jax import parallel, retrieval
+from ssah_jax import gallery, parallel, pictures, retrieval
 from ssah_jax.config import Config
-from ssah_jax.data import eval_batches, seeded
+from ssah_jax.data import DataError, eval_batches, seeded
 from ssah_jax.experiment import Experiment
+from ssah_jax.retrieval.statistics import code_statistics
 from ssah_jax.types import Params, TrainState
 
 Encoder = Callable[[Params, Params, Any], jax.Array]
 
+# Codes and labels of queries, then of the database.
+_LabelledCodes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class EncodedSets(NamedTuple):
+    """Codes of queries and database, and what they are codes of.
+
+    Attributes:
+        query: indices of the queries in the data set, `[Q]`.
+        query_codes: real-valued, `[Q, K]`.
+        database: indices of the database, `[N]`.
+        database_codes: real-valued, `[N, K]`.
+    """
+
+    query: Int64[np.ndarray, "Q"]
+    query_codes: Float32[np.ndarray, "Q K"]
+    database: Int64[np.ndarray, "N"]
+    database_codes: Float32[np.ndarray, "N K"]
 
 
 class Evaluator:
@@ -74,14 +94,26 @@ class Evaluator:
                 config.seed, len(database), "validation database"
             )
             database = database[np.sort(order[: config.eval.max_database])]
-        found = self._measure(state, split.validation, database)
+        found = self._measure(self._encode_sets(state, split.validation, database))
         for name in ("map", "map_stable", "precision_radius2"):
             yield f"validation/{name}", found[name]
 
     def test(self, state: TrainState) -> Iterator[tuple[str, Any]]:
         """Yield every field of results.json but `wall_seconds`."""
+        yield from self.results(state, self.encode_test(state))
+
+    def encode_test(self, state: TrainState) -> EncodedSets:
+        """Codes of the test queries and their database: what `results` starts from."""
+        split = self._experiment.split
+        return self._encode_sets(state, split.query, split.database)
+
+    def results(
+        self, state: TrainState, encoded: EncodedSets
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield every field of results.json but `wall_seconds`, of codes of `state`."""
         config, split = self._experiment.config, self._experiment.split
-        yield from self._measure(state, split.query, split.database).items()
+        yield from self._measure(encoded).items()
+        yield "code_statistics", code_statistics(encoded.database_codes)
         yield "top_k", config.eval.top_k or len(split.database)
         yield "protocol", split.protocol
         yield "split_digest", split.digest
@@ -94,20 +126,57 @@ class Evaluator:
         yield "steps", int(state.step)
         yield "versions", versions()
 
-    def _measure(
+    def draw_gallery(self, encoded: EncodedSets) -> gallery.Gallery:
+        """Best, typical and worst queries with their nearest images, as pictures.
+
+        An image that can no longer be read is a grey square.
+        """
+        source, config = self._experiment.source, self._experiment.config
+        sets = self._labelled(encoded)
+        average = retrieval.average_precision(*sets, top_k=config.eval.top_k or None)
+        queries = gallery.describe(
+            gallery.answers(*sets, average),
+            query=encoded.query,
+            database=encoded.database,
+            labels=source.labels,
+            class_names=source.class_names,
+            names=source.names or None,
+        )
+        shown = [image for query in queries for image in (query, *query["neighbours"])]
+        indices = sorted({image["index"] for image in shown})
+        return gallery.Gallery(queries, {i: self._picture(i) for i in indices})
+
+    def _picture(self, index: int) -> bytes:
+        try:
+            image = self._experiment.source.images[index]
+        except DataError:
+            return pictures.draw_missing()
+        return pictures.draw_picture(image)
+
+    def _encode_sets(
         self,
         state: TrainState,
         query: Int64[np.ndarray, "Q"],
         database: Int64[np.ndarray, "N"],
-    ) -> dict[str, Any]:
-        source, config = self._experiment.source, self._experiment.config
+    ) -> EncodedSets:
         query_codes, query = self.codes(state, query)
         database_codes, database = self.codes(state, database)
+        return EncodedSets(query, query_codes, database, database_codes)
+
+    def _labelled(self, encoded: EncodedSets) -> _LabelledCodes:
+        """What metrics take."""
+        labels = self._experiment.source.labels
+        return (
+            encoded.query_codes,
+            labels[encoded.query],
+            encoded.database_codes,
+            labels[encoded.database],
+        )
+
+    def _measure(self, encoded: EncodedSets) -> dict[str, Any]:
+        config = self._experiment.config
         return retrieval.evaluate(
-            query_codes,
-            source.labels[query],
-            database_codes,
-            source.labels[database],
+            *self._labelled(encoded),
             top_k=config.eval.top_k or None,
             precision_at=config.eval.precision_at,
         )

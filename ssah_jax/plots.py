@@ -32,6 +32,8 @@ _COLOURS = [
     "#c55fa6",
     "#7a8a99",
 ]
+# More would be heavy and look the same.
+_MOST_POINTS = 500
 # Powers of ten would need mathematical type.
 _NUMBERS = "{x:,.10g}"
 _STYLE: Any = {
@@ -69,10 +71,14 @@ def is_number(value: Any) -> bool:
 
 
 def _series(rows: Rows, key: str) -> tuple[list[float], list[float]]:
-    """Steps and finite values of one key, absent from any row."""
+    """Steps and finite values of one key, absent from any row; of many, some."""
     pairs = [
         (float(row["step"]), float(row[key])) for row in rows if is_number(row.get(key))
     ]
+    if len(pairs) > _MOST_POINTS:
+        last = len(pairs) - 1
+        places = (round(i * last / (_MOST_POINTS - 1)) for i in range(_MOST_POINTS))
+        pairs = [pairs[place] for place in places]
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
@@ -188,6 +194,25 @@ def retrieval_plots(results: Mapping[str, Any]) -> list[str]:
         points = sorted((float(n), float(value)) for n, value in at.items())
         figures.append(_curve_plot(points, "Precision at n", "n nearest"))
     return figures
+
+
+def code_plots(statistics: Mapping[str, Any]) -> list[str]:
+    """How often each bit of the database's codes is +1."""
+    balance = statistics.get("balance")
+    if not balance:
+        return []
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.8, 2.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.bar(range(len(balance)), balance, color=_COLOURS[0], width=0.7)
+        axes.axhline(0.5, linestyle="--", color=_COLOURS[1])
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.xaxis.grid(False)
+        axes.set(xlabel="bit", ylabel="share of +1", ylim=(0, 1.02))
+        axes.set_xlim(-0.6, len(balance) - 0.4)
+        low, high = min(balance), max(balance)
+        spread = f"share of images in which each of {len(balance)} bits is +1"
+        return [_svg(figure, "Balance", f"{spread}, {low:.2f} to {high:.2f}")]
 
 
 def _curve_plot(points: Sequence[tuple[float, float]], title: str, over: str) -> str:

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from ssah_jax import evaluators, parallel, report, steps
+from ssah_jax import evaluators, parallel, pictures, report, steps
 from ssah_jax.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.data.reading import Reader
 from ssah_jax.experiment import Experiment, check_devices, iterate
+from ssah_jax.gallery import Gallery, write_gallery
 from ssah_jax.types import Batch, ImagePool, TrainState
 from ssah_jax.views import generate, make_views
 from ssah_jax.workdir import Workdir, write_atomically
@@ -130,9 +131,10 @@ def train(run: Run) -> dict[str, Any] | None:
     run.checkpoints.wait()
     if not finished:
         return None
-    results = dict(evaluator.test(run.state))
+    encoded = evaluator.encode_test(run.state)
+    results = dict(evaluator.results(run.state, encoded))
     run.record_skipped()
-    write_results(run.workdir, results)
+    write_results(run.workdir, results, shown=evaluator.draw_gallery(encoded))
     return results
 
 
@@ -141,9 +143,15 @@ def write_results(
     results: dict[str, Any],
     *,
     name: str = "results.json",
+    shown: Gallery | None = None,
 ) -> None:
-    """Complete the results with the seconds of training; write them and the report."""
+    """Complete the results with the seconds of training; write them and the report.
+
+    Queries `shown` in the report are written too; None leaves those that are there.
+    """
     results["wall_seconds"] = workdir.seconds_at(results["steps"])
+    if shown is not None:
+        write_gallery(workdir.path / "gallery", shown)
     write_atomically(workdir.path / name, json.dumps(results, indent=2) + "\n")
     report.write_report(workdir.path)
 
@@ -264,7 +272,7 @@ def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], Non
         images, generated = jax.device_get(draw(state.anet))
         (workdir.path / "strips").mkdir(exist_ok=True)
         path = workdir.path / "strips" / f"step_{int(state.step):06d}.png"
-        write_atomically(path, report.draw_strip(images, generated))
+        write_atomically(path, pictures.draw_strip(images, generated))
 
     return save
 

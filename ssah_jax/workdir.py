@@ -8,6 +8,7 @@ checkpoints/    see `ssah_jax.checkpointing`
 strips/         what A-Net made of the same images, at each evaluation
 missing.txt     images that the data set lists and the disk lacks, if any
 skipped.txt     images that could not be read, and why, if any
+gallery/        queries with what is found for them: gallery.json and pictures
 results.json    the final evaluation; its presence says that the run is finished
 report.html     the same for people
 """

@@ -400,6 +400,8 @@ def test_in_memory_reads_each_image_once(source):
     counts = np.zeros(45, int)
 
     class Counted(LazyImages):
+        names = [f"{index}.png" for index in range(45)]  # noqa: RUF012
+
         def __getitem__(self, index):
             counts[index] += 1
             return super().__getitem__(index)
@@ -407,6 +409,8 @@ def test_in_memory_reads_each_image_once(source):
     counted = dataclasses.replace(source, images=Counted(source.images))
     decoded = in_memory(counted, threads=3)
     assert isinstance(decoded.images, np.ndarray)
+    assert decoded.names == counted.names == [f"{index}.png" for index in range(45)]
+    assert decoded.digest == counted.digest
     np.testing.assert_array_equal(decoded.images, source.images)
     assert (counts == 1).all()
     assert in_memory(decoded, threads=3) is decoded

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ssah_jax.report import draw_strip, write_report
+from ssah_jax.gallery import Gallery, write_gallery
+from ssah_jax.pictures import draw_picture, draw_strip
+from ssah_jax.report import write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -78,6 +82,37 @@ def make_results() -> dict:
         "map_optimistic": 0.75,
         "map_pessimistic": 0.65,
         "precision_at": {"100": 0.8, "500": 0.7},
+        "ndcg": 0.8125,
+        "map_per_class": {
+            "0": {
+                "map": 0.61,
+                "optimistic": 0.64,
+                "pessimistic": 0.5925,
+                "num_query": 40,
+            },
+            "1": {
+                "map": None,
+                "optimistic": None,
+                "pessimistic": None,
+                "num_query": 0,
+            },
+            "2": {
+                "map": 0.83,
+                "optimistic": 0.85,
+                "pessimistic": 0.8,
+                "num_query": 1060,
+            },
+        },
+        "code_statistics": {
+            "balance": [0.5, 0.875, 1.0],
+            "entropy": 0.5145,
+            "max_correlation": 0.25,
+            "most_correlated": [0, 1],
+            "constant_bits": [2],
+            "num_codes": 1500,
+            "num_distinct": 1234,
+            "largest_share": 0.0425,
+        },
         "pr_curve": {
             "radius": [0, 1, 2],
             "precision": [0.0, 0.9, 0.5],
@@ -94,6 +129,30 @@ def make_results() -> dict:
         "wall_seconds": 61.25,
         "versions": {"jax": "0.10.2"},
     }
+
+
+def make_gallery(directory: Path, *, labels: str = "cat", name: str = "a.jpg") -> None:
+    """Two queries; the worst one's nearest image has lost its picture."""
+
+    def about(index: int) -> dict:
+        picture = f"image_{index:06d}.png"
+        return {"index": index, "id": name, "labels": [labels], "picture": picture}
+
+    def near(index: int, *, distance: int, hit: bool) -> dict:
+        return about(index) | {"distance": distance, "hit": hit}
+
+    found = [near(11, distance=0, hit=True), near(12, distance=3, hit=False)]
+    queries = [
+        {"group": "worst", "average_precision": 0.125, **about(3)}
+        | {"neighbours": [near(13, distance=7, hit=False)]},
+        {"group": "best", "average_precision": 0.975, **about(2)}
+        | {"neighbours": found},
+    ]
+    pictures = {
+        index: draw_picture(np.full((4, 4, 1), index, np.uint8))
+        for index in (2, 3, 11, 12)
+    }
+    write_gallery(directory, Gallery(queries, pictures))
 
 
 def fill(workdir: Path, *, rows=None, results=None, config=None) -> None:
@@ -136,6 +195,7 @@ def test_the_whole_page(tmp_path):
         "Speed",
         "Precision-recall curve",
         "Precision at n",
+        "Balance",
     ]
     # Threshold, hardness and accepted share stand in one picture.
     for key in ("pace/threshold", "pace/hardness", "pace/accepted"):
@@ -152,6 +212,7 @@ def test_nothing_is_loaded(tmp_path):
     strips = tmp_path / "strips"
     strips.mkdir()
     (strips / "step_000001.png").write_bytes(draw_strip(*np.zeros((2, 1, 4, 4, 1))))
+    make_gallery(tmp_path / "gallery")
     fill(tmp_path, rows=make_rows(), results=make_results(), config={})
     page = Page(write_report(tmp_path))
     assert "http" not in page.source
@@ -173,6 +234,7 @@ def test_every_picture_has_a_text(tmp_path):
     strips = tmp_path / "strips"
     strips.mkdir()
     (strips / "step_000001.png").write_bytes(draw_strip(*np.zeros((2, 1, 4, 4, 1))))
+    make_gallery(tmp_path / "gallery")
     fill(tmp_path, rows=make_rows(), results=make_results())
     page = Page(write_report(tmp_path))
     pictures = [(tag, attrs) for tag, attrs in page.tags if tag in {"svg", "img"}]
@@ -266,8 +328,201 @@ def test_strips_stand_in_the_order_of_their_steps(tmp_path):
     ]
 
 
+def test_of_many_strips_some_and_of_heavy_ones_small_pictures(tmp_path):
+    strips = tmp_path / "strips"
+    strips.mkdir()
+    for step in range(100, 2100, 100):
+        png = draw_strip(*np.full((2, 1, 4, 4, 1), step / 2100))
+        (strips / f"step_{step:06d}.png").write_bytes(png)
+    noise = np.random.default_rng(0).uniform(size=(2, 12, 224, 224, 3))
+    (strips / "step_002100.png").write_bytes(draw_strip(*noise))
+    path = write_report(tmp_path)
+    page = Page(path)
+    alts = [attrs["alt"] or "" for tag, attrs in page.tags if tag == "img"]
+    assert [int(re.findall(r"\d+", alt)[0]) for alt in alts] == [
+        100,
+        500,
+        900,
+        1300,
+        1700,
+        2100,
+    ]
+    assert "6 of 21 evaluations" in page.text
+    assert path.stat().st_size < 400_000 < (strips / "step_002100.png").stat().st_size
+
+
+def class_rows(page: Page) -> list[str]:
+    """First and third cell of each row of the classes."""
+    tables = re.findall(r'<table class="classes">.*?</table>', page.source, re.DOTALL)
+    rows = re.findall(
+        r'<tr><th scope="row">(.*?)</th><td>.*?</td><td[^>]*>(.*?)</td>',
+        "".join(tables),
+    )
+    return [f"{name} {value}" for name, value in rows]
+
+
+def test_classes_by_name_from_best_to_worst(tmp_path):
+    fill(tmp_path, results=make_results())
+    model = {"class_names": ["<b>cat</b>", "dog", "sky"]}
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    page = Page(write_report(tmp_path))
+    assert class_rows(page) == ["sky 0.830", "&lt;b&gt;cat&lt;/b&gt; 0.610"]
+    assert "Without queries, so not shown: 1." in page.text
+    assert "1,060" in page.text
+    bars = [attrs for _, attrs in page.tags if attrs.get("class") == "track"]
+    assert [bar["aria-label"] for bar in bars] == ["0.800 to 0.850", "0.593 to 0.640"]
+    # Percents of the track: the bar spans the bounds, and the dot is the value.
+    styles = [
+        attrs["style"]
+        for _, attrs in page.tags
+        if attrs.get("class") in {"range", "dot"}
+    ]
+    assert styles[:2] == ["left:80.00%;width:5.00%", "left:83.00%"]
+    assert styles[2:] == ["left:59.25%;width:4.75%", "left:61.00%"]
+
+
+def test_classes_without_names(tmp_path):
+    fill(tmp_path, results=make_results())
+    page = Page(write_report(tmp_path))
+    assert class_rows(page) == ["Class 2 0.830", "Class 0 0.610"]
+
+
+@pytest.mark.parametrize("number", [40, 41, 200])
+def test_of_many_classes_the_best_and_the_worst(tmp_path, number):
+    values = np.random.default_rng(0).permutation(number) / number
+    per_class = {
+        str(i): {"map": v, "optimistic": v, "pessimistic": v, "num_query": 5}
+        for i, v in enumerate(values.tolist())
+    }
+    fill(tmp_path, results={"map_per_class": per_class})
+    page = Page(write_report(tmp_path))
+    best = [f"Class {i} {values[i]:.3f}" for i in np.argsort(-values)]
+    wanted = best if number <= 40 else best[:20] + best[-20:]
+    assert class_rows(page) == wanted
+    assert (f"{number} classes; shown are 20" in page.text) == (number > 40)
+
+
+def test_statistics_of_the_codes(tmp_path):
+    results = make_results()
+    fill(tmp_path, results=results)
+    page = Page(write_report(tmp_path))
+    for shown in [
+        "1,234 of 1,500 database images",
+        "4.2%",
+        "0.5145",
+        "+1 in 100.0%, bit 2",
+        "0.2500, bits 0 and 1 counted from 0",
+        "1: 2",
+    ]:
+        assert shown in page.text
+    results["code_statistics"] |= {"most_correlated": None, "constant_bits": []}
+    fill(tmp_path, results=results)
+    text = Page(write_report(tmp_path)).text
+    assert "0.2500\n" in text and "Constant bitsnone" in text
+
+
+def test_queries_are_shown_with_what_is_found(tmp_path):
+    make_gallery(tmp_path / "gallery")
+    page = Page(write_report(tmp_path))
+    assert page.text.index("Best queries") < page.text.index("Worst queries")
+    assert "Typical queries" not in page.text
+    assert "AP 0.975" in page.text and "1 of 2 are hits" in page.text
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert [attrs["alt"] for attrs in pictures] == [
+        "Query: cat, a.jpg",
+        "1: hit, distance 0, cat, a.jpg",
+        "2: miss, distance 3, cat, a.jpg",
+        "Query: cat, a.jpg",
+    ]
+    shades = [
+        round(255 * float(imread(io.BytesIO(data), format="png").ravel()[0]))
+        for data in (
+            base64.b64decode((attrs["src"] or "").split(",")[1]) for attrs in pictures
+        )
+    ]
+    assert shades == [2, 11, 12, 3]
+    assert "1: miss, distance 7, cat (no picture)" in page.text
+    # Marked by a sign and the kind of frame, not by colour alone.
+    items = [attrs["class"] for tag, attrs in page.tags if tag == "li"]
+    assert items == ["hit", "miss", "miss"]
+    assert page.text.count("✓ 0") == 1 and "✗ 3" in page.text and "✗ 7" in page.text
+    assert ".hit img { border: 3px solid" in page.source
+    assert ".miss img { border: 3px dashed" in page.source
+
+
+def test_a_gallery_reaches_no_file_outside_it(tmp_path):
+    make_gallery(tmp_path / "gallery")
+    path = tmp_path / "gallery" / "gallery.json"
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    path.write_text(path.read_text().replace("image_000002.png", "../secret.png"))
+    assert (
+        base64.b64encode(b"secret").decode() not in write_report(tmp_path).read_text()
+    )
+
+
+def test_long_series_are_thinned(tmp_path):
+    sizes = []
+    for number in (500, 5000):
+        rng = np.random.default_rng(0)
+        rows = [
+            {"step": i, "loss/total": v}
+            for i, v in enumerate(rng.uniform(size=number).tolist())
+        ]
+        fill(tmp_path, rows=rows)
+        sizes.append(write_report(tmp_path).stat().st_size)
+    assert sizes[1] < 1.2 * sizes[0]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [360, 900])
+def test_a_browser_shows_it_without_errors_or_sideways_scrolling(tmp_path, width):
+    strips = tmp_path / "strips"
+    strips.mkdir()
+    strip = draw_strip(*np.zeros((2, 12, 8, 8, 1)))
+    (strips / "step_000001.png").write_bytes(strip)
+    make_gallery(tmp_path / "gallery", labels="Long_tailed_albatross" * 3)
+    config = {"path": "/home/" + "x" * 300}
+    fill(tmp_path, rows=make_rows(), results=make_results(), config=config)
+    names = ["Black_footed_Albatross_of_the_South", "dog", "X" * 60]
+    (tmp_path / "model.json").write_text(json.dumps({"class_names": names}))
+    page = write_report(tmp_path)
+    # A frame may be narrower than the narrowest window; it tells its own measures.
+    probe = (
+        "<script>addEventListener('load', () => {"
+        " const root = document.documentElement;"
+        " const lost = [...document.images].filter(i => !i.naturalWidth).length;"
+        " console.log(`measured ${innerWidth} ${root.scrollWidth} ${lost}`)})</script>"
+    )
+    page.write_text(page.read_text() + probe)
+    frame = f'<iframe src="report.html" width="{width}" height="4000"></iframe>'
+    (tmp_path / "frame.html").write_text(frame)
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--enable-logging=stderr",
+            "--window-size=1200,4100",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--screenshot={tmp_path / 'page.png'}",
+            (tmp_path / "frame.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    console = re.findall(r'CONSOLE.*?"(.*?)", source', done.stderr)
+    assert console == [f"measured {width} {width} 0"], done.stderr
+
+
 def test_text_is_escaped(tmp_path):
     evil = "<script>alert('x')</script>&\"$x_1$"
+    make_gallery(tmp_path / "gallery", labels=evil, name=evil)
     fill(
         tmp_path,
         rows=[
@@ -308,9 +563,12 @@ def test_it_is_replaced_whole(tmp_path, monkeypatch):
     assert first.read_text() != before
 
 
-@pytest.mark.parametrize("name", ["config.json", "results.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "results.json", "model.json", "gallery/gallery.json"]
+)
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_a_broken_file_is_named_in_one_line(tmp_path, name, text):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=name) as caught:
         write_report(tmp_path)

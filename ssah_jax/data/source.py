@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -45,6 +45,8 @@ class Source:
         multi_label: whether an image may show any number of classes; otherwise each
             with a known label shows exactly one.
         missing: names of images that the data set lists and the disk lacks.
+        names: of the N images, such as their files; taken from `images` where these
+            know them, and empty where nobody does.
 
     Raises:
         ValueError: images, labels, parts and class names do not fit together.
@@ -57,8 +59,12 @@ class Source:
     class_names: tuple[str, ...]
     multi_label: bool
     missing: tuple[str, ...] = ()
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if not self.names:
+            names = getattr(self.images, "names", ())
+            object.__setattr__(self, "names", names)
         where = f"source {self.name!r}"
         if len(self.images) != len(self.labels):
             raise ValueError(
@@ -104,7 +110,7 @@ class Source:
         for part in sorted(self.parts):
             digest.update(part.encode() + self.parts[part].astype("<i8").tobytes())
         digest.update(np.packbits(self.labels != 0).tobytes())
-        for name in getattr(self.images, "names", ()):
+        for name in self.names:
             digest.update(os.fsencode(name) + b"\0")
         return digest.hexdigest()
 

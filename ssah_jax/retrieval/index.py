@@ -1,0 +1,459 @@
+"""Indices of packed codes: nearest neighbours by Hamming distance, in FAISS.
+
+| kind | what it does | finds |
+| --- | --- | --- |
+| `flat` | compares with every code | the exact neighbours |
+| `hnsw` | walks a graph of near codes | most of them |
+| `ivf` | compares with the codes of the nearest cells | most of them |
+| `multihash` | looks up parts of the code in tables | all within a radius |
+
+What each may be told is in `OPTIONS`.
+
+`multihash` is multi-index hashing ("Fast Exact Search in Hamming Space with Multi-Index
+Hashing", https://arxiv.org/abs/1307.2982): the code is cut into `nhash` parts of b =
+floor(K / nhash) bits, each with a hash table, and a query looks up its own parts with
+up to `nflip` bits of each flipped. A code at distance r differs in at most
+floor(r / nhash) bits in one of the parts, so everything up to distance
+nhash * (nflip + 1) - 1 is found, and what is farther only by luck. It is made for
+searches within a radius: neighbours beyond it are missing, even if fewer than k are
+found. A query costs nhash * (1 + b + ... + C(b, nflip)) look-ups.
+
+HNSW: https://arxiv.org/abs/1603.09320; FAISS: https://arxiv.org/abs/2401.08281.
+
+FAISS searches and builds with all OpenMP threads it may use: OMP_NUM_THREADS in the
+environment, or `faiss.omp_set_num_threads`, limits them, also for the sake of whatever
+JAX does meanwhile.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Int32, Int64, Shaped, UInt8, UInt64
+
+from ssah_jax.retrieval.code_files import (
+    CodeFileError,
+    CodeSet,
+    PathLike,
+    from_text_columns,
+    one_line,
+    pack_codes,
+    synced,
+    text_columns,
+    unusable,
+)
+
+KINDS: Final = ("flat", "hnsw", "ivf", "multihash")
+"""The words for what `build_index` makes."""
+
+OPTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "flat": {},
+        "hnsw": {
+            "m": "links of a code to others, 2 or more (default 32)",
+            "ef_construction": "candidates when a code is linked (default 100)",
+            "ef_search": "candidates when a query is searched (default 128)",
+        },
+        "ivf": {
+            "nlist": "cells, up to the number of codes (default its square root)",
+            "nprobe": "cells that a query is compared with (default nlist / 8)",
+        },
+        "multihash": {
+            "nhash": "parts of the code, up to its bits (default bits / log2(codes))",
+            "nflip": "bits flipped in each part (default 1)",
+        },
+    }
+)
+"""What each kind may be told, and what that means."""
+
+SEARCH_OPTIONS: Final = ("ef_search", "nprobe", "nflip")
+"""Those of `OPTIONS` that `Index.tune` changes."""
+
+_VERSION: Final = 1
+_HEADER, _ROWS, _FAISS = "ssah_index.json", "rows.parquet", "faiss.bin"
+_CLASSES: Final = {
+    "flat": "IndexBinaryFlat",
+    "hnsw": "IndexBinaryHNSW",
+    "ivf": "IndexBinaryIVF",
+    "multihash": "IndexBinaryMultiHash",
+}
+_EXPECTED: Final = "an index, as `ssah index` writes"
+# Longer parts would leave the tables all but empty.
+_MOST_HASH_BITS: Final = 32
+# Flipping the bits of each byte: FAISS cuts codes for hashing from the lowest bit on.
+_MIRRORED: Final = np.packbits(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1),
+    axis=1,
+    bitorder="little",
+)[:, 0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Index:
+    """Codes that can be searched; made by `build_index` or `load_index`.
+
+    Attributes:
+        kind: of `KINDS`.
+        bits: K.
+        fingerprint: of the encoder of the codes.
+        ids: names of the N images.
+        labels: of each image, as in `CodeSet`; None where none are known.
+        options: that it was built with, defaults filled in.
+        name: what messages call it: its file, once there is one.
+    """
+
+    kind: str
+    bits: int
+    fingerprint: str
+    ids: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...] | None
+    options: dict[str, int]
+    name: str
+    _index: Any = dataclasses.field(repr=False)
+
+    def search(
+        self, codes: Shaped[np.ndarray, "Q K"], k: int
+    ) -> tuple[Int32[np.ndarray, "Q k"], Int64[np.ndarray, "Q k"]]:
+        """The nearest codes of each query.
+
+        Args:
+            codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+            k: neighbours wanted, >= 1; above N it counts as N.
+
+        Returns:
+            distances: in bits, `[Q, min(k, N)]`, ascending.
+            rows: indices into `ids`, likewise; ascending among equal distances. Of
+                equally distant codes a `flat` index gives those of smallest row, so
+                its answer is unique. Where another finds fewer, the last rows are -1
+                and their distances K + 1.
+
+        Raises:
+            CodeFileError: codes have another K, or hold NaN.
+            ValueError: k is below 1, or codes are not signed numbers.
+        """
+        if k < 1:
+            raise ValueError(f"k: found {k}, accepted is a number >= 1")
+        if codes.ndim == 2 and codes.shape[1] != self.bits:
+            raise CodeFileError(
+                f"codes: found {codes.shape[1]} bits, expected {self.bits} as in "
+                f"{self.name}"
+            )
+        query = _mirrored(pack_codes(codes, bits=self.bits))
+        count = len(self.ids)
+        k = min(k, count)
+        # One more tells whether the last distance goes on beyond the cut.
+        wanted = min(k + 1, count) if self.kind == "flat" else k
+        if not len(query):
+            return np.zeros((0, k), np.int32), np.zeros((0, k), np.int64)
+        distances, rows = self._index.search(query, wanted)
+        distances = np.where(rows < 0, self.bits + 1, distances)
+        order = np.lexsort((np.where(rows < 0, count, rows), distances))
+        distances = np.take_along_axis(distances, order, axis=1).astype(np.int32)
+        rows = np.take_along_axis(rows, order, axis=1).astype(np.int64)
+        if wanted > k:
+            cut = distances[:, k - 1]
+            for q in np.flatnonzero(distances[:, k] == cut):
+                first = int(np.searchsorted(distances[q], cut[q]))
+                rows[q, first:k] = self._first_at(query[q], int(cut[q]), k - first)
+        return distances[:, :k], rows[:, :k]
+
+    def tune(self, **options: int) -> None:
+        """Changes how a query is searched, for this object and what it saves.
+
+        Args:
+            **options: of `SEARCH_OPTIONS`, what the kind knows.
+
+        Raises:
+            ValueError: the kind knows no such option, or no such value.
+        """
+        known = [name for name in OPTIONS[self.kind] if name in SEARCH_OPTIONS]
+        _check_names(self.kind, options, known)
+        merged = self.options | options
+        _check_values(self.kind, merged, count=len(self.ids), bits=self.bits)
+        self.options.update(options)
+        _apply_search_options(self._index, self.options)
+
+    def save(self, path: PathLike) -> None:
+        """Writes all of it into one file, atomically.
+
+        Args:
+            path: replaced if it is there.
+
+        Raises:
+            CodeFileError: it cannot be written.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = Path(path)
+        header = {
+            "version": _VERSION,
+            "kind": self.kind,
+            "bits": self.bits,
+            "fingerprint": self.fingerprint,
+            "options": self.options,
+        }
+        columns = text_columns(self.ids, self.labels)
+        kinds = {"id": pa.string(), "labels": pa.list_(pa.string())}
+        rows = io.BytesIO()
+        pq.write_table(pa.Table.from_pydict(columns, schema=pa.schema(kinds)), rows)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            # `ZipInfo` has no time stamp: the file says nothing of when and where.
+            with synced(temporary) as file, zipfile.ZipFile(file, "w") as archive:
+                for name, content in (
+                    (_HEADER, json.dumps(header).encode()),
+                    (_ROWS, rows.getvalue()),
+                    (_FAISS, _faiss().serialize_index_binary(self._index).data),
+                ):
+                    archive.writestr(zipfile.ZipInfo(name), content)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise unusable(path, error, "a place to write to") from error
+
+    def _first_at(
+        self, query: UInt8[np.ndarray, "bytes"], distance: int, wanted: int
+    ) -> Int64[np.ndarray, "wanted"]:
+        """The first rows at a distance, of which there are enough."""
+        words = _words(query[None])[:, 0]
+        found: list[np.ndarray] = []
+        start, size = 0, 4096
+        while wanted > 0:
+            block = self._flat_words[:, start : start + size]
+            at = np.zeros(block.shape[1], np.int32)
+            for word, code in zip(words, block, strict=True):
+                at += np.bitwise_count(code ^ word)
+            rows = np.flatnonzero(at == distance)[:wanted]
+            found.append(start + rows)
+            wanted -= len(rows)
+            start, size = start + size, min(4 * size, 65536)
+        return np.concatenate(found)
+
+    @functools.cached_property
+    def _flat_words(self) -> UInt64[np.ndarray, "W N"]:
+        """The codes of a flat index once more, for `_first_at`."""
+        codes = _faiss().vector_to_array(self._index.xb)
+        return _words(codes.reshape(len(self.ids), self._index.code_size))
+
+
+def build_index(codes: CodeSet, *, kind: str = "flat", **options: int) -> Index:
+    """An index of codes.
+
+    Args:
+        codes: N >= 1 of them.
+        kind: of `KINDS`; the module's docstring tells them apart.
+        **options: those of the kind in `OPTIONS`.
+
+    Returns:
+        The index.
+
+    Raises:
+        CodeFileError: there are no codes.
+        ValueError: there is no such kind, or it knows no such option or value; FAISS
+            is not installed.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: found {kind!r}, accepted are {', '.join(KINDS)}")
+    count, bits = codes.packed.shape[0], codes.bits
+    if not count:
+        raise CodeFileError("codes: found none, expected at least one to index")
+    _check_names(kind, options, [*OPTIONS[kind]])
+    options = _defaults(kind, options, count=count, bits=bits)
+    _check_values(kind, options, count=count, bits=bits)
+    faiss = _faiss()
+    packed = _mirrored(codes.packed)
+    padded = 8 * packed.shape[1]
+    if kind == "flat":
+        index = faiss.IndexBinaryFlat(padded)
+    elif kind == "hnsw":
+        index = faiss.IndexBinaryHNSW(padded, options["m"])
+        index.hnsw.efConstruction = options["ef_construction"]
+    elif kind == "ivf":
+        quantizer = faiss.IndexBinaryFlat(padded)
+        index = faiss.IndexBinaryIVF(quantizer, padded, options["nlist"])
+        # FAISS would warn on standard error of what is right for small sets.
+        index.cp.min_points_per_centroid = 1
+        index.train(packed)
+    else:
+        nhash = options["nhash"]
+        index = faiss.IndexBinaryMultiHash(padded, nhash, bits // nhash)
+    index.add(packed)
+    _apply_search_options(index, options)
+    return Index(
+        kind=kind,
+        bits=bits,
+        fingerprint=codes.fingerprint,
+        ids=codes.ids,
+        labels=codes.labels,
+        options=options,
+        name="index",
+        _index=index,
+    )
+
+
+def load_index(path: PathLike) -> Index:
+    """The index in a file that `Index.save` wrote.
+
+    Nothing in the file is executed, and damage is noticed before FAISS sees it; yet
+    FAISS was not made for files of somebody who means harm.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The index.
+
+    Raises:
+        CodeFileError: the file is absent, damaged or something else.
+        ValueError: FAISS is not installed.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    faiss = _faiss()
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            header = json.loads(archive.read(_HEADER))
+            if header["version"] != _VERSION:
+                raise CodeFileError(
+                    f"{one_line(path)}: found version {header['version']!r} of the "
+                    f"format, expected {_VERSION}"
+                )
+            ids, labels = from_text_columns(
+                pq.read_table(io.BytesIO(archive.read(_ROWS)))
+            )
+            stored = np.frombuffer(archive.read(_FAISS), np.uint8)
+        index = faiss.deserialize_index_binary(stored)
+        kind, bits = str(header["kind"]), int(header["bits"])
+        options = {name: int(value) for name, value in header["options"].items()}
+        _check_names(kind, options, [*OPTIONS[kind]])
+        _check_values(kind, options, count=len(ids), bits=bits)
+        found = type(index).__name__, index.d, index.ntotal
+        wanted = _CLASSES[kind], 8 * -(-bits // 8), len(ids)
+        if found != wanted:
+            raise ValueError(f"{found} for {wanted}")
+        _apply_search_options(index, options)
+    except CodeFileError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        pa.ArrowException,
+        # Of zipfile, of JSON and its values, of FAISS.
+        *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+        *(RuntimeError, NotImplementedError, MemoryError),
+    ) as error:
+        raise unusable(path, error, _EXPECTED) from error
+    return Index(
+        kind=kind,
+        bits=bits,
+        fingerprint=str(header["fingerprint"]),
+        ids=ids,
+        labels=labels,
+        options=options,
+        name=one_line(path),
+        _index=index,
+    )
+
+
+def check_fingerprint(index: Index, fingerprint: str) -> None:
+    """Check that queries are of the encoder that the index is of.
+
+    Args:
+        index: to be searched.
+        fingerprint: of the queries' encoder.
+
+    Raises:
+        CodeFileError: they are not, so distances would mean nothing.
+    """
+    if index.fingerprint != fingerprint:
+        raise CodeFileError(
+            f"{index.name}: made by model {index.fingerprint}, found queries of model "
+            f"{fingerprint}, expected those of one model; encode and index again"
+        )
+
+
+def _faiss() -> Any:
+    """FAISS, which takes a while to import, and brings threads of its own."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise ValueError(
+            "faiss: found none, expected the package faiss-cpu (pip install faiss-cpu)"
+        ) from error
+    return faiss
+
+
+def _mirrored(packed: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n bytes"]:
+    """Packed codes in FAISS's bit order, so that filling comes last there too."""
+    return np.ascontiguousarray(_MIRRORED[packed])
+
+
+def _words(packed: UInt8[np.ndarray, "n bytes"]) -> UInt64[np.ndarray, "W n"]:
+    """Packed codes as 64-bit words, filled with zeros, a word a row."""
+    filled = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    return np.ascontiguousarray(filled.view(np.uint64).T)
+
+
+def _defaults(
+    kind: str, options: Mapping[str, int], *, count: int, bits: int
+) -> dict[str, int]:
+    """`options` with what is not there filled in."""
+    chosen = dict(options)
+    if kind == "hnsw":
+        chosen = {"m": 32, "ef_construction": 100, "ef_search": 128} | chosen
+    elif kind == "ivf":
+        nlist = chosen.setdefault("nlist", math.isqrt(count))
+        chosen.setdefault("nprobe", -(-nlist // 8))
+    elif kind == "multihash":
+        # About as many entries in a hash table as codes, as its authors advise.
+        part = max(1.0, min(math.log2(count), _MOST_HASH_BITS))
+        nhash = max(1, round(bits / part), -(-bits // _MOST_HASH_BITS))
+        chosen = {"nhash": nhash, "nflip": 1} | chosen
+    return chosen
+
+
+def _check_names(kind: str, options: Mapping[str, int], known: list[str]) -> None:
+    for name in options:
+        if name not in known:
+            accepted = f"accepted are {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"options of {kind}: found {name!r}, {accepted}")
+
+
+def _check_values(
+    kind: str, options: Mapping[str, int], *, count: int, bits: int
+) -> None:
+    """Check options that are all there."""
+    ranges = {"m": (2, 1024), "ef_construction": (1, None), "ef_search": (1, None)}
+    if kind == "ivf":
+        ranges = {"nlist": (1, count), "nprobe": (1, options["nlist"])}
+    elif kind == "multihash":
+        nhash = options["nhash"]
+        ranges = {"nhash": (-(-bits // _MOST_HASH_BITS), bits)}
+        ranges["nflip"] = (0, bits // nhash if nhash > 0 else None)
+    for name, value in options.items():
+        least, most = ranges[name]
+        if type(value) is not int or value < least or (most and value > most):
+            accepted = f"{least} to {most}" if most else f"{least} or more"
+            raise ValueError(f"{name}: found {value!r}, accepted is {accepted}")
+
+
+def _apply_search_options(index: Any, options: Mapping[str, int]) -> None:
+    if "ef_search" in options:
+        index.hnsw.efSearch = options["ef_search"]
+    if "nprobe" in options:
+        index.nprobe = options["nprobe"]
+    if "nflip" in options:
+        index.nflip = options["nflip"]

@@ -1,0 +1,403 @@
+"""Files of codes: round trips, shards, kills, and what is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssah_jax import retrieval
+from ssah_jax.retrieval import code_files
+from ssah_jax.retrieval.code_files import (
+    CodeFileError,
+    CodeSet,
+    CodeWriter,
+    read_codes,
+    shard_path,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def codes_of(rows, bits=12):
+    return RNG.normal(size=(rows, bits)).astype(np.float32)
+
+
+def write(path, ids, codes, labels=None, *, fingerprint="f", **options):
+    with CodeWriter(
+        path, bits=codes.shape[1], fingerprint=fingerprint, **options
+    ) as writer:
+        writer.write(ids, codes, labels)
+        writer.finish()
+
+
+def one_line(error):
+    assert str(error.value) and "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("bits", [1, 8, 12, 48, 100])
+@pytest.mark.parametrize("part_rows", [1, 3, 100])
+def test_round_trip(tmp_path, bits, part_rows):
+    codes, ids = codes_of(10, bits), [f"photos/{i}.jpg" for i in range(10)]
+    codes[0, 0] = 0.0
+    path = tmp_path / "codes.parquet"
+    with CodeWriter(path, bits=bits, fingerprint="f", part_rows=part_rows) as writer:
+        writer.write(ids[:4], codes[:4])
+        writer.write([], codes[:0])
+        assert not path.exists()
+        writer.write(ids[4:], codes[4:])
+        assert list(writer.done) == ids
+        writer.finish()
+    found = read_codes(path)
+    assert (found.ids, found.bits, found.fingerprint) == (tuple(ids), bits, "f")
+    assert found.labels is None
+    np.testing.assert_array_equal(found.packed, retrieval.pack(codes))
+    assert [p.name for p in tmp_path.iterdir()] == ["codes.parquet"]
+
+
+def test_what_other_programs_see(tmp_path):
+    write(tmp_path / "c.parquet", ["a", "b"], codes_of(2), [["sea", "sky"], None])
+    table = pq.read_table(tmp_path / "c.parquet")
+    assert table.schema.field("id").type == pa.string()
+    assert table.schema.field("code").type == pa.binary(2)
+    assert table.schema.field("labels").type == pa.list_(pa.string())
+    assert table["labels"].to_pylist() == [["sea", "sky"], None]
+    metadata = table.schema.metadata
+    assert metadata[b"ssah.bits"] == b"12" and metadata[b"ssah.fingerprint"] == b"f"
+    assert metadata[b"ssah.version"] == b"1"
+
+
+def test_labels(tmp_path):
+    write(tmp_path / "a.parquet", ["a", "b"], codes_of(2), [["sea", "sky"], None])
+    write(tmp_path / "b.parquet", ["c"], codes_of(1))
+    found = read_codes(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert found.labels == (("sea", "sky"), (), ())
+    write(tmp_path / "none.parquet", ["a"], codes_of(1), [None])
+    assert read_codes(tmp_path / "none.parquet").labels is None
+    write(tmp_path / "empty.parquet", ["a"], codes_of(1), [[]])
+    assert read_codes(tmp_path / "empty.parquet").labels == ((),)
+
+
+NAMES = st.text(
+    st.sampled_from([*"\\\\\\udcff89a\n\0ä", "\udcff", "\udc80", "\ud800"]), max_size=12
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(NAMES)
+def test_text_of_any_name(name):
+    text = code_files._to_text(name)
+    text.encode()
+    assert code_files._from_text(text) == name
+
+
+def test_names_that_are_not_utf8_survive(tmp_path):
+    ids = [os.fsdecode(b"caf\xe9.jpg"), "caf\\udce9.jpg", "c:\\photos\\ud.jpg", "ü"]
+    # And so does the name of the file itself.
+    path = tmp_path / os.fsdecode(b"\xe9.parquet")
+    write(path, ids, codes_of(4), [["\udcff"], [], [], []])
+    found = read_codes(path)
+    assert list(found.ids) == ids and found.labels[0] == ("\udcff",)
+    with open(path, "rb") as file:
+        stored = pq.read_table(file)["id"].to_pylist()
+    assert stored == ["caf\\udce9.jpg", "caf\\\\udce9.jpg", *ids[2:]]
+
+
+def test_an_exception_leaves_rows_to_the_next_writer(tmp_path):
+    path, codes = tmp_path / "codes.parquet", codes_of(5)
+    with pytest.raises(RuntimeError), CodeWriter(path, bits=12, fingerprint="f") as w:
+        w.write(["a", "b"], codes[:2], [["x"], ["y"]])
+        raise RuntimeError
+    assert not path.exists()
+    with CodeWriter(path, bits=12, fingerprint="f") as writer:
+        assert list(writer.done) == ["a", "b"]
+        with pytest.raises(CodeFileError, match="the id 'b' twice"):
+            writer.write(["c", "b"], codes[:2])
+        writer.write(["c"], codes[2:3])
+    write(path, ["d", "e"], codes[3:])
+    found = read_codes(path)
+    assert found.ids == ("a", "b", "c", "d", "e")
+    np.testing.assert_array_equal(found.packed, retrieval.pack(codes))
+    assert found.labels == (("x",), ("y",), (), (), ())
+
+
+def test_resume_false_begins_again(tmp_path):
+    path = tmp_path / "codes.parquet"
+    with CodeWriter(path, bits=12, fingerprint="old") as writer:
+        writer.write(["a"], codes_of(1))
+    write(path, ["b"], codes_of(1, 24), resume=False)
+    assert read_codes(path).ids == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 12, "fingerprint": "new"}, "fingerprint old, expected new"),
+        ({"bits": 16, "fingerprint": "old"}, "bits 12, expected 16"),
+    ],
+)
+def test_rows_of_another_model_are_refused(tmp_path, options, message):
+    path = tmp_path / "codes.parquet"
+    with CodeWriter(path, bits=12, fingerprint="old") as writer:
+        writer.write(["a"], codes_of(1))
+    with pytest.raises(CodeFileError, match=message) as error:
+        CodeWriter(path, **options)
+    parts = tmp_path / ".codes.parquet.parts"
+    assert f"delete {parts}" in one_line(error)
+    # The refusal has cost nothing.
+    assert list(CodeWriter(path, bits=12, fingerprint="old").done) == ["a"]
+    next(parts.glob("part-*")).write_bytes(b"torn")
+    with pytest.raises(CodeFileError, match=f"delete {parts}") as error:
+        CodeWriter(path, bits=12, fingerprint="old")
+    one_line(error)
+
+
+def test_files_are_not_overwritten_unasked(tmp_path):
+    path = tmp_path / "codes.parquet"
+    write(path, ["a"], codes_of(1))
+    with pytest.raises(CodeFileError, match="found a file, expected none"):
+        CodeWriter(path, bits=12, fingerprint="f")
+    write(path, ["b"], codes_of(1), overwrite=True)
+    assert read_codes(path).ids == ("b",)
+    with pytest.raises(CodeFileError, match="found a directory"):
+        CodeWriter(tmp_path, bits=12, fingerprint="f", overwrite=True)
+    late = CodeWriter(tmp_path / "late.parquet", bits=12, fingerprint="f")
+    (tmp_path / "late.parquet").write_text("somebody else's")
+    with pytest.raises(CodeFileError, match="found a file"):
+        late.finish()
+    assert (tmp_path / "late.parquet").read_text() == "somebody else's"
+    with pytest.raises(CodeFileError, match=r"gone.*No such file") as error:
+        CodeWriter(tmp_path / "gone" / "codes.parquet", bits=12, fingerprint="f")
+    one_line(error)
+
+
+def test_parts_of_a_finished_file_are_not_taken_for_new_ones(tmp_path):
+    path, parts = tmp_path / "codes.parquet", tmp_path / ".codes.parquet.parts"
+    with CodeWriter(path, bits=12, fingerprint="f") as writer:
+        writer.write(["a"], codes_of(1))
+    kept = {p.name: p.read_bytes() for p in parts.iterdir()}
+    with CodeWriter(path, bits=12, fingerprint="f") as writer:
+        writer.finish()
+    # As a kill between the last two steps of `finish` leaves it.
+    parts.mkdir()
+    for name, content in kept.items():
+        (parts / name).write_bytes(content)
+    codes = codes_of(1)
+    write(path, ["a"], codes, overwrite=True)
+    np.testing.assert_array_equal(read_codes(path).packed, retrieval.pack(codes))
+
+
+def test_a_second_writer_is_noticed(tmp_path):
+    path = tmp_path / "codes.parquet"
+    first = CodeWriter(path, bits=12, fingerprint="f", part_rows=1)
+    second = CodeWriter(path, bits=12, fingerprint="f", part_rows=1)
+    first.write(["a"], codes_of(1))
+    with pytest.raises(CodeFileError, match="one writer at a time"):
+        second.write(["b"], codes_of(1))
+
+
+KILLED = """
+    import sys
+    import numpy as np
+    from ssah_jax.retrieval.code_files import CodeWriter
+    writer = CodeWriter(sys.argv[1], bits=12, fingerprint="f", part_rows=4)
+    start = len(writer.done)
+    print("ready", flush=True)
+    codes = np.random.default_rng(0).normal(size=(100_000, 12))
+    for row in range(start, len(codes)):
+        writer.write([str(row)], codes[row : row + 1])
+"""
+
+
+def test_a_kill_loses_at_most_the_part_in_progress(tmp_path):
+    path = tmp_path / "codes.parquet"
+    before = 0
+    for _ in range(2):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(KILLED), str(path)],
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        assert not path.exists()
+        with CodeWriter(path, bits=12, fingerprint="f") as writer:
+            after = len(writer.done)
+            assert list(writer.done) == [str(row) for row in range(after)]
+        assert after > before and after % 4 == 0
+        before = after
+    with CodeWriter(path, bits=12, fingerprint="f") as writer:
+        writer.finish()
+    codes = np.random.default_rng(0).normal(size=(100_000, 12))[:before]
+    np.testing.assert_array_equal(read_codes(path).packed, retrieval.pack(codes))
+
+
+def test_codes_that_are_none(tmp_path):
+    with CodeWriter(tmp_path / "c", bits=12, fingerprint="f") as writer:
+        codes = codes_of(3)
+        codes[1, 11] = np.nan
+        with pytest.raises(CodeFileError, match="NaN in 'b'"):
+            writer.write(["a", "b", "c"], codes)
+        with pytest.raises(
+            ValueError, match=r"shape \(3, 16\), accepted is \[rows, 12"
+        ):
+            writer.write(["a", "b", "c"], codes_of(3, 16))
+        with pytest.raises(ValueError, match="dtype uint8"):
+            writer.write(["a"], np.ones((1, 12), np.uint8))
+        with pytest.raises(ValueError, match="2, 3 and 2 rows"):
+            writer.write(["a", "b"], codes_of(3))
+        with pytest.raises(ValueError, match="1, 1 and 2 rows"):
+            writer.write(["a"], codes_of(1), [None, None])
+        with pytest.raises(CodeFileError, match="'a' twice"):
+            writer.write(["a", "a"], codes_of(2))
+        assert not writer.done
+    for options in ({"bits": 0}, {"bits": 12, "part_rows": 0}):
+        with pytest.raises(ValueError, match="found 0, accepted is a number >= 1"):
+            CodeWriter(tmp_path / "d", fingerprint="f", **options)
+
+
+def write_shards(tmp_path, count, **options):
+    codes = codes_of(2 * count)
+    for index in range(count):
+        rows = slice(2 * index, 2 * index + 2)
+        path = shard_path(tmp_path / "codes.parquet", index, count)
+        write(path, [str(i) for i in range(rows.start, rows.stop)], codes[rows])
+    return codes
+
+
+def test_shards(tmp_path):
+    assert shard_path("x/codes.parquet", 3, 8).name == "codes-00003-of-00008.parquet"
+    codes = write_shards(tmp_path, 3)
+    (tmp_path / ".hidden.parquet").write_text("")
+    shards = [shard_path(tmp_path / "codes.parquet", i, 3) for i in (0, 1, 2)]
+    for paths in ([tmp_path], [tmp_path / "codes.parquet"], shards):
+        found = read_codes(*paths)
+        assert found.ids == tuple("012345")
+        np.testing.assert_array_equal(found.packed, retrieval.pack(codes))
+    with pytest.raises(CodeFileError, match=r"2 of 3 shards.*absent is 00001-of-00003"):
+        read_codes(shards[0], shards[2])
+    shards[2].unlink()
+    for path in (tmp_path, tmp_path / "codes.parquet"):
+        with pytest.raises(CodeFileError, match="found 2 of 3 shards") as error:
+            read_codes(path)
+        one_line(error)
+    write_shards(tmp_path, 2)
+    with pytest.raises(CodeFileError, match="shards of 2 and of 3"):
+        read_codes(tmp_path)
+    with pytest.raises(ValueError, match="found 2, accepted is 0 to"):
+        shard_path("c", 2, 2)
+
+
+def test_a_shard_may_be_empty(tmp_path):
+    write(shard_path(tmp_path / "c.parquet", 0, 2), ["a"], codes_of(1))
+    write(shard_path(tmp_path / "c.parquet", 1, 2), [], codes_of(0))
+    assert read_codes(tmp_path).ids == ("a",)
+
+
+def test_files_that_do_not_belong_together(tmp_path):
+    a, b = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    write(a, ["a"], codes_of(1))
+    for name, ids, bits, fingerprint, message in (
+        ("bits", ["b"], 16, "f", "found bits 16, expected 12 as in"),
+        ("model", ["b"], 12, "g", "found fingerprint g, expected f as in"),
+        ("ids", ["b", "a"], 12, "f", "found the id 'a' there and a second time"),
+    ):
+        write(b, ids, codes_of(len(ids), bits), fingerprint=fingerprint, overwrite=True)
+        with pytest.raises(CodeFileError, match=message) as error:
+            read_codes(a, b)
+        assert name and one_line(error)
+    with pytest.raises(CodeFileError, match="second time"):
+        read_codes(a, a)
+
+
+def test_files_that_are_none_of_codes(tmp_path):
+    path = tmp_path / "codes.parquet"
+    for paths, message in (
+        ([], "found none"),
+        ([path], "No such file"),
+        ([tmp_path], r"found no \*.parquet"),
+    ):
+        with pytest.raises(CodeFileError, match=message) as error:
+            read_codes(*paths)
+        one_line(error)
+    metadata = {"ssah.version": "1", "ssah.bits": "12", "ssah.fingerprint": "f"}
+    good = pa.table(
+        {
+            "id": ["a"],
+            "code": pa.array([b"\0\0"], pa.binary(2)),
+            "labels": pa.array([None], pa.list_(pa.string())),
+        }
+    )
+    null = pa.array([None], pa.binary(2))
+    for table, said, message in (
+        (good, {}, "ssah.version ''"),
+        (good, metadata | {"ssah.version": "2"}, "ssah.version '2'"),
+        (good, metadata | {"ssah.bits": "many"}, "ssah.bits 'many'"),
+        (good, metadata | {"ssah.bits": "48"}, r"'code', expected fixed.*\[6\]"),
+        (good.drop_columns("id"), metadata, "found no column for 'id'"),
+        (good.set_column(1, "code", [[b"\0\0"]]), metadata, "found binary for 'code'"),
+        (good.set_column(1, "code", null), metadata, "found 1 nulls in column 'code'"),
+        (
+            good.set_column(1, "code", pa.array([b"\0\1"], pa.binary(2))),
+            metadata,
+            "ones after bit 12",
+        ),
+    ):
+        pq.write_table(table.replace_schema_metadata(said), path)
+        with pytest.raises(CodeFileError, match=message) as error:
+            read_codes(path)
+        assert str(path) in one_line(error)
+    pq.write_table(good.replace_schema_metadata(metadata), path)
+    assert read_codes(path).ids == ("a",)
+
+
+def test_damaged_files(tmp_path):
+    path = tmp_path / "codes.parquet"
+    write(path, [str(i) for i in range(50)], codes_of(50), [["x"]] * 50)
+    content = path.read_bytes()
+    for length in (0, 3, 4, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(CodeFileError) as error:
+            read_codes(path)
+        one_line(error)
+    for place in RNG.integers(0, len(content), 100):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(RNG.integers(8))
+        path.write_bytes(damaged)
+        try:
+            read_codes(path)
+        except CodeFileError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"bits": 24}, "packed: found shape"),
+        ({"bits": 0}, "packed: found shape"),
+        ({"ids": ("a",)}, "packed: found shape"),
+        ({"labels": ((),)}, "labels: found 1, expected 2"),
+        ({"packed": np.full((2, 2), 255, np.uint8)}, "ones after bit 12"),
+    ],
+)
+def test_a_code_set_fits_together(fields, message):
+    good = {
+        "ids": ("a", "b"),
+        "packed": np.zeros((2, 2), np.uint8),
+        "bits": 12,
+        "fingerprint": "f",
+    }
+    CodeSet(**good)
+    with pytest.raises(ValueError, match=message):
+        CodeSet(**good | fields)
