@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int64
 
@@ -99,15 +100,20 @@ def load_encoder(workdir: Workdir, wanted: str = "last") -> Encoder:
             num_classes=len(info.class_names),
         )
     )
+    # Of several processes each encodes for itself.
+    local = parallel.replicate(jnp.zeros(())).sharding
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=local), like
+    )
     with checkpointing.open_checkpoints(workdir.checkpoints, read_only=True) as saved:
         state = saved.restore(like, step=saved.find(wanted))
-    return Encoder(config, info, parallel.replicate(state), _fingerprint(config, state))
+    return Encoder(config, info, state, _fingerprint(config, info, state))
 
 
-def _fingerprint(config: Config, state: TrainState) -> str:
+def _fingerprint(config: Config, info: ModelInfo, state: TrainState) -> str:
     """A digest of parameters, statistics and what else codes depend on."""
     data = config.data
-    seen = (config.hnet, data.mean, data.std, data.image_size, data.resize)
+    seen = (config.hnet, data.mean, data.std, info.image_shape, data.resize)
     digest = hashlib.sha256(repr((*seen, data.crop_size)).encode())
     for leaf in jax.tree.leaves((state.teacher, state.teacher_stats)):
         digest.update(np.asarray(leaf).tobytes())

@@ -194,6 +194,8 @@ def test_nobody_imports(library):
     assert users(library) == set()
 
 
+# These two read and write files; what they import is still no training code.
+FILES = ("retrieval/code_files.py", "retrieval/index.py")
 PURE = [
     name
     for name in SOURCES
@@ -208,7 +210,8 @@ def test_pure_modules_import_no_network_configuration_or_state(name):
     for module in imported(SOURCES[name]):
         if module.startswith("ssah_jax."):
             assert module.split(".")[1] in allowed, module
-        assert module.split(".")[0] not in ("absl", "flax", "optax", "os", "time")
+        assert module.split(".")[0] not in ("absl", "flax", "optax", "time")
+        assert name in FILES or module.split(".")[0] != "os"
 
 
 @pytest.mark.parametrize("name", SOURCES)

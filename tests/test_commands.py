@@ -19,6 +19,9 @@ from ssah_jax.workdir import Workdir
 KEYS = {
     "map",
     "map_stable",
+    "map_per_class",
+    "ndcg",
+    "code_statistics",
     "precision_at",
     "pr_curve",
     "precision_radius2",
@@ -75,6 +78,7 @@ def test_workdir_holds_what_is_promised(finished):
     assert {"loss/total", "pace/threshold", "pace/accepted"} <= lines[0].keys()
     assert "validation/map" in lines[2] and "validation/map" not in lines[0]
     assert "<html" in (finished / "report.html").read_text()
+    assert json.loads((finished / "gallery" / "gallery.json").read_text())
     assert len(list((finished / "strips").glob("*.png"))) == 2
     assert json.loads((finished / "config.json").read_text())["bits"] == 16
 

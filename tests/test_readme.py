@@ -51,6 +51,13 @@ def test_numbers_are_those_of_the_records():
     assert f"takes {cost['median_seconds_a_step']['full']:.2f} s" in flat
     assert f"{cost['full_over_supervised']:.1f} times a step" in flat
     assert f"adds {100 * (cost['full_over_random'] - 1):.1f} %" in flat
+    speed = record("retrieval_speed")
+    single, several = speed["single_label"], speed["multi_label"]
+    assert f"in {1000 * single['map_ms_per_query']:.0f} microseconds" in flat
+    assert f"{single['speedup']:.0f} times as fast as the loop" in flat
+    assert f"{several['speedup']:.0f} times on 193,734 codes" in flat
+    assert f"within {several['extra_memory_mb']:.0f} MB" in flat
+    assert f"take {speed['million']['seconds']:.1f} s" in flat
 
 
 def test_numbers_of_the_method_are_those_of_the_records():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssah_jax import retrieval
-from ssah_jax.retrieval import histograms
+from ssah_jax.retrieval import bit_sliced, histograms, inputs, sharded
 
 
 def make(seed=0, *, queries=7, items=83, bits=12, classes=5, density=0.3):
@@ -56,23 +56,123 @@ def test_farthest_and_nearest_at_every_key_width():
         assert (relevant[0, bits], relevant.sum()) == (1, 1)
 
 
+@pytest.fixture(scope="module")
+def large():
+    """Sets of three blocks at the smallest block, and their histograms by grade."""
+    sets = make(items=5000, classes=4)
+    sets[1][0] = 1
+    differ = (sets[0][:, None] >= 0) != (sets[2] >= 0)
+    distance, shared = differ.sum(axis=2), (sets[1] @ sets[3].T).astype(int)
+    graded = np.zeros((7, 5, 13), int)
+    for q in range(7):
+        np.add.at(graded[q], (shared[q], distance[q]), 1)
+    return sets, graded
+
+
 @pytest.mark.parametrize("query_block", [1, 3, 7, 256])
-@pytest.mark.parametrize("database_block", [1, 16, 82, 83, 65536])
-def test_blocks_do_not_matter(query_block, database_block):
-    sets = make()
+@pytest.mark.parametrize("database_block", [1, 4096, 10**9])
+def test_blocks_do_not_matter(large, query_block, database_block):
+    sets, graded = large
     found = retrieval.distance_histograms(
         *sets, query_block=query_block, database_block=database_block
     )
-    wanted = loops(*sets)
-    np.testing.assert_array_equal(found[0], wanted[0])
-    np.testing.assert_array_equal(found[1], wanted[1])
+    np.testing.assert_array_equal(found[0], graded.sum(axis=1))
+    np.testing.assert_array_equal(found[1], graded[:, 1:].sum(axis=1))
+
+
+@pytest.mark.parametrize("database_block", [1, 10**9])
+def test_grades_equal_numpy(large, database_block):
+    sets, graded = large
+    found = histograms.graded_histograms(*sets, database_block=database_block)
+    assert graded[:, 4].sum() > 0
+    np.testing.assert_array_equal(found, graded)
+    assert found.dtype == np.int64
+
+
+@pytest.mark.parametrize("bits", [7, 100, 130, 255, 256])
+def test_grades_where_fields_of_a_byte_overflow(bits):
+    # Grades and distances in one byte, in two, and distances of more than a byte.
+    classes = 300
+    ones, labels = np.ones((1, bits)), np.ones((1, classes), int)
+    items = np.concatenate([ones, -ones, ones])
+    item_labels = np.zeros((3, classes), int)
+    item_labels[0], item_labels[1, :17] = 1, 1
+    found = histograms.graded_histograms(ones, labels, items, item_labels)
+    wanted = np.zeros((1, classes + 1, bits + 1), int)
+    wanted[0, classes, 0] = wanted[0, 17, bits] = wanted[0, 0, 0] = 1
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("bits", [63, 64, 127, 128, 255, 256, 300])
+@pytest.mark.parametrize("classes", [2, 9])
+def test_full_fields_at_every_width(bits, classes):
+    # All 32 items of a lane exist, at distances from 0 to K: no field may spill.
+    rng = np.random.default_rng(bits)
+    query = np.where(rng.random((3, bits)) < 0.5, 1, -1)
+    flips = rng.random((6000, bits)) < rng.choice([0, 0.1, 0.5, 0.9, 1], (6000, 1))
+    codes = np.where(flips, -query[0], query[0])
+    labels = (rng.random((6000, classes)) < 0.5).astype(int)
+    own = labels[:3]
+    own[0] = 1
+    found = histograms.graded_histograms(query, own, codes, labels)
+    wanted = np.zeros(found.shape, int)
+    distance, shared = (query[:, None] != codes).sum(axis=2), own @ labels.T
+    for q in range(3):
+        np.add.at(wanted[q], (shared[q], distance[q]), 1)
+    np.testing.assert_array_equal(found, wanted)
+    _, relevant = retrieval.distance_histograms(query, own, codes, labels)
+    np.testing.assert_array_equal(relevant, wanted[:, 1:].sum(axis=1))
+
+
+def test_a_full_block_at_one_distance():
+    # 16-bit halves hold a block's counts: the fullest block there is.
+    size = 32 * bit_sliced._SLICE * bit_sliced._MOST_SLICES
+    assert size < 2**16
+    codes = np.ones((size + 5, 3), np.int8)
+    labels = np.zeros(size + 5, int)
+    count, relevant = retrieval.distance_histograms(
+        codes[:1], labels[:1], codes, labels
+    )
+    np.testing.assert_array_equal(count, [[size + 5, 0, 0, 0]])
+    np.testing.assert_array_equal(relevant, count)
 
 
 def test_one_compilation_for_all_blocks():
     sets = make(queries=11, items=100, bits=40)
-    histograms._keys.clear_cache()
+    sharded._program.cache_clear()
     retrieval.distance_histograms(*sets, query_block=4, database_block=32)
-    assert histograms._keys._cache_size() == 1
+    program = sharded._program(None, 40, False, 0)
+    assert program._cache_size() == 1
+
+
+def test_stages_may_fuse_as_on_other_backends(large):
+    sets, graded = large
+    packed = inputs.pack_sets(*sets)
+    found = bit_sliced.count_lanes(
+        jnp.asarray(packed.query_code),
+        jnp.asarray(packed.query_label),
+        bit_sliced.lanes(packed.database_code, packed.database_label),
+        None,
+        bits=12,
+        by_number=False,
+        grades=0,
+    )
+    np.testing.assert_array_equal(found[:, 0], graded.sum(axis=1))
+    np.testing.assert_array_equal(found[:, 1], graded[:, 1:].sum(axis=1))
+
+
+def test_one_hot_of_many_classes_with_unlabelled_rows():
+    # Turned into numbers: rows without labels must not meet, nor meet a class.
+    codes, labels = np.ones((70, 4)), np.eye(70)
+    labels[[3, 69]] = 0
+    packed = inputs.pack_sets(codes, labels, codes, labels)
+    assert packed.by_number and packed.query_label.shape == (70, 1)
+    _, relevant = retrieval.distance_histograms(codes, labels, codes, labels)
+    wanted = np.ones(70)
+    wanted[[3, 69]] = 0
+    np.testing.assert_array_equal(relevant.sum(axis=1), wanted)
+    labels[0, 1] = 1
+    assert not inputs.pack_sets(codes, labels, codes, labels).by_number
 
 
 def test_class_numbers_equal_one_hot():

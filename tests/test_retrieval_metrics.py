@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssah_jax import retrieval
-from ssah_jax.retrieval import stable
+from ssah_jax.retrieval import graded, histograms, stable
 
 TIES = ["expected", "optimistic", "pessimistic", "stable"]
 
@@ -52,6 +52,11 @@ def deephash_pytorch(sets, k):
     return values
 
 
+def deephash_pytorch_all(sets, k):
+    # topK = -1 of the published code, which slices [0:-1].
+    return deephash_pytorch(sets, -1 if k is None else k)
+
+
 def hashnet(sets, k):
     values = []
     for flags in ranked_flags(sets):
@@ -84,6 +89,7 @@ def capped(sets, k):
 
 LOOPS = dict(
     deephash_pytorch=deephash_pytorch,
+    deephash_pytorch_all=deephash_pytorch_all,
     hashnet=hashnet,
     csq=csq,
     total_relevant=total_relevant,
@@ -123,7 +129,13 @@ def test_conventions_equal_loops(name, top_k):
 def test_conventions_differ():
     sets = sparse()
     means = {
-        retrieval.mean_average_precision(*sets, top_k=5, ties="stable", convention=name)
+        # Ranks before the last; and all but for that which differs at the last only.
+        retrieval.mean_average_precision(
+            *sets,
+            top_k=None if name.endswith("_all") else 5,
+            ties="stable",
+            convention=name,
+        )
         for name in retrieval.CONVENTIONS
     }
     assert len(means) == len(LOOPS)
@@ -312,6 +324,20 @@ def test_evaluate_agrees_with_its_parts():
     assert report["precision_at"] == {
         str(n): retrieval.precision_at(*pair, n=n).mean() for n in (1, 10, 60)
     }
+    grades = histograms.graded_histograms(*sets)
+    assert grades.shape[1] > 2
+    assert report["ndcg"] == graded.expected_ndcg(grades, top_k=20).mean()
+    for c, row in report["map_per_class"].items():
+        shown = sets[1][:, int(c)] == 1
+        assert row["num_query"] == shown.sum() > 0
+        for name, ties in [
+            ("map", "expected"),
+            ("optimistic", "optimistic"),
+            ("pessimistic", "pessimistic"),
+        ]:
+            values = retrieval.average_precision(*sets, top_k=20, ties=ties)
+            assert row[name] == pytest.approx(values[shown].mean(), abs=1e-12)
+    assert list(report["map_per_class"]) == ["0", "1", "2", "3"]
     curve = retrieval.precision_recall_curve(*pair)
     assert report["pr_curve"] == {
         "radius": list(range(13)),
@@ -325,6 +351,8 @@ def test_evaluate_agrees_with_its_parts():
         "map_stable",
         "map_optimistic",
         "map_pessimistic",
+        "ndcg",
+        "map_per_class",
         "precision_at",
         "pr_curve",
         "precision_radius2",
@@ -333,6 +361,29 @@ def test_evaluate_agrees_with_its_parts():
         "num_database",
     }
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_evaluate_names_a_class_without_queries():
+    query_codes, query_labels, codes, labels = make()
+    query_labels[:, 2] = 0
+    report = retrieval.evaluate(query_codes, query_labels, codes, labels)
+    assert report["map_per_class"]["2"] == {
+        "map": None,
+        "optimistic": None,
+        "pessimistic": None,
+        "num_query": 0,
+    }
+    json.dumps(report, allow_nan=False)
+
+
+def test_evaluate_by_number_equals_one_hot():
+    query_codes, _, codes, _ = make()
+    rng = np.random.default_rng(5)
+    query, item = rng.integers(0, 3, 9), rng.integers(0, 3, 60)
+    one_hot = np.eye(3)
+    assert retrieval.evaluate(query_codes, query, codes, item) == retrieval.evaluate(
+        query_codes, one_hot[query], codes, one_hot[item]
+    )
 
 
 def test_evaluate_of_one_bit_codes():

@@ -10,6 +10,9 @@ from typing import NoReturn
 
 SUBCOMMANDS = {
     "prepare": "download a data set and make it ready for training",
+    "encode": "hash images into binary codes, by a trained run",
+    "index": "make codes searchable",
+    "search": "find the indexed images nearest to a query image",
 }
 """Name and purpose of each; module `ssah_jax.commands.NAME` has `add_arguments(parser)`
 and `run(options) -> int`."""

@@ -1,20 +1,32 @@
-"""Retrieval with binary codes: packing, ranking metrics, exact under ties.
+"""Retrieval with binary codes: packing, ranking metrics exact under ties, indices.
 
-Needs arrays only: no network, configuration or training state of this package.
+Needs no network, configuration or training state of this package. All but `code_files`
+and `index`, which read and write files, takes arrays and nothing else.
 """
 
+from ssah_jax.retrieval.code_files import (
+    CodeFileError,
+    CodeSet,
+    CodeWriter,
+    read_codes,
+    shard_path,
+)
 from ssah_jax.retrieval.codes import binarise, pack, unpack
-from ssah_jax.retrieval.histograms import distance_histograms
+from ssah_jax.retrieval.graded import ClassMeans, expected_ndcg, mean_per_class
+from ssah_jax.retrieval.histograms import distance_histograms, graded_histograms
+from ssah_jax.retrieval.index import Index, build_index, load_index
 from ssah_jax.retrieval.metrics import (
     average_precision,
     evaluate,
     mean_average_precision,
 )
+from ssah_jax.retrieval.sharded import database_mesh
 from ssah_jax.retrieval.stable import (
     CONVENTIONS,
     Convention,
     stable_average_precision,
 )
+from ssah_jax.retrieval.statistics import code_statistics
 from ssah_jax.retrieval.tie_aware import (
     APBounds,
     PrecisionRecallCurve,
@@ -30,21 +42,35 @@ from ssah_jax.retrieval.tie_aware import (
 __all__ = [
     "CONVENTIONS",
     "APBounds",
+    "ClassMeans",
+    "CodeFileError",
+    "CodeSet",
+    "CodeWriter",
     "Convention",
+    "Index",
     "PrecisionRecallCurve",
     "average_precision",
     "average_precision_bounds",
     "binarise",
+    "build_index",
+    "code_statistics",
+    "database_mesh",
     "distance_histograms",
     "evaluate",
     "expected_average_precision",
+    "expected_ndcg",
+    "graded_histograms",
+    "load_index",
     "mean_average_precision",
+    "mean_per_class",
     "pack",
     "precision_at",
     "precision_recall_curve",
     "precision_within_radius",
+    "read_codes",
     "recall_at",
     "recall_within_radius",
+    "shard_path",
     "stable_average_precision",
     "unpack",
 ]

@@ -1,7 +1,8 @@
 """How many database items, and how many relevant ones, lie at each distance.
 
 K-bit codes know K + 1 distances, so the two histograms of a query hold all that a
-ranking by Hamming distance says: every metric in `tie_aware` is a function of them.
+ranking by Hamming distance says: every metric in `tie_aware` is a function of them,
+and with one histogram a grade of relevance every metric in `graded`.
 """
 
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Int64, Shaped, UInt8, UInt16, UInt32
 
 from ssah_jax.retrieval.inputs import ArrayLike, PackedSets, pack_sets
+from ssah_jax.retrieval.sharded import over_processes, prepare
 
 
 @partial(jax.jit, static_argnames=("by_number", "bits"))
@@ -54,25 +57,20 @@ def key_blocks(
     Yields:
         The block's queries, its database items, and for each pair of them
         2 * distance + relevance, `[queries, items]` in [0, 2K + 1].
-
-    Raises:
-        ValueError: a block is below 1.
     """
-    for name, size in (
-        ("query_block", query_block),
-        ("database_block", database_block),
-    ):
-        if size < 1:
-            raise ValueError(f"{name}: found {size}; accepted is a number >= 1")
     num_query, num_database = len(sets.query_code), len(sets.database_code)
     query_rows = _fit(query_block, num_query)
     database_rows = _fit(database_block, num_database)
     items = [
-        (part, _block(sets.database_code, part), _block(sets.database_label, part))
+        (
+            part,
+            jnp.asarray(_rows(sets.database_code, part)),
+            jnp.asarray(_rows(sets.database_label, part)),
+        )
         for part in _parts(num_database, database_rows)
     ]
     for rows in _parts(num_query, query_rows):
-        code, label = _block(sets.query_code, rows), _block(sets.query_label, rows)
+        code, label = _rows(sets.query_code, rows), _rows(sets.query_label, rows)
         for part, item_code, item_label in items:
             keys = _keys(
                 code,
@@ -96,61 +94,171 @@ def distance_histograms(
     *,
     query_block: int = 256,
     database_block: int = 65536,
+    mesh: Mesh | None = None,
 ) -> tuple[Int64[np.ndarray, "Q K+1"], Int64[np.ndarray, "Q K+1"]]:
     """Database items, and relevant ones, at each Hamming distance of each query.
 
-    An item is relevant if it shares at least one label with the query. Memory is one
-    block of one-byte keys (two bytes above 127 bits) whatever Q x N; the result does
-    not depend on the blocks.
-
-    Distances and relevance are computed on the device, counted on the host: on a CPU
-    XLA's scatter-add costs three times NumPy's `bincount`, and K + 1 masked sums cost
-    more from about 48 bits on.
+    An item is relevant if it shares at least one label with the query. XOR,
+    population count and histogram are one compiled program (`bit_sliced`), the same
+    on every backend; its memory is the packed database and a few blocks whatever
+    Q x N, and the result does not depend on the blocks.
 
     Args:
         query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
-        database_codes: `[N, K]`, likewise.
+        database_codes: `[N, K]`, likewise; N < 2**31.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
-        query_block: most queries handled at once, >= 1.
-        database_block: most database items handled at once, >= 1.
+        query_block: most queries of one call of the program, >= 1.
+        database_block: most items a device handles at once, >= 1; 65,024 at most.
+        mesh: one axis of devices that share the database, as `database_mesh()`; None
+            for one device. With several processes each has as many devices, and
+            passes the same queries and its own rows of the database, at least one;
+            each is given the sums over all.
 
     Returns:
         count: items at distance 0..K, `[Q, K+1]`; every row sums to N.
         relevant: relevant items among them, `[Q, K+1]`.
 
     Raises:
-        ValueError: inputs that disagree or are empty, NaN, a block below 1.
+        ValueError: inputs that disagree or are empty, NaN, a block below 1, a mesh of
+            several axes.
     """
-    sets = pack_sets(query_codes, query_labels, database_codes, database_labels)
-    return count_keys(sets, query_block=query_block, database_block=database_block)
+    sets = pack_sets(
+        query_codes,
+        query_labels,
+        database_codes,
+        database_labels,
+        numbered=jax.process_count() == 1,
+    )
+    counts = count_sets(
+        sets, query_block=query_block, database_block=database_block, mesh=mesh
+    )
+    return counts[:, 0], counts[:, 1]
 
 
-def count_keys(
-    sets: PackedSets, *, query_block: int = 256, database_block: int = 65536
-) -> tuple[Int64[np.ndarray, "Q radii"], Int64[np.ndarray, "Q radii"]]:
-    """`distance_histograms` of sets that are packed already.
+def graded_histograms(
+    query_codes: Shaped[ArrayLike, "Q K"],
+    query_labels: Shaped[ArrayLike, "..."],
+    database_codes: Shaped[ArrayLike, "N _"],
+    database_labels: Shaped[ArrayLike, "..."],
+    *,
+    query_block: int = 256,
+    database_block: int = 65536,
+    mesh: Mesh | None = None,
+) -> Int64[np.ndarray, "Q grades K+1"]:
+    """Database items of each grade at each Hamming distance of each query.
+
+    The grade of an item is the number of labels that it shares with the query.
+
+    Args:
+        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
+        database_codes: `[N, K]`, likewise; N < 2**31.
+        database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
+        query_block: most queries of one call of the program, >= 1.
+        database_block: most items a device handles at once, >= 1; 65,024 at most.
+        mesh: as in `distance_histograms`.
+
+    Returns:
+        `[Q, grades, K+1]`: grade 0 (irrelevant) first, to the most labels that a
+        query and an item could share here (at least 1). Its sum over grades is
+        `count` of `distance_histograms`, that over grades >= 1 `relevant`.
+
+    Raises:
+        ValueError: inputs that disagree or are empty, NaN, a block below 1, a mesh of
+            several axes.
+    """
+    sets = pack_sets(
+        query_codes,
+        query_labels,
+        database_codes,
+        database_labels,
+        numbered=jax.process_count() == 1,
+    )
+    counts = count_sets(
+        sets,
+        # Processes whose rows differ must run one program.
+        grades=int(over_processes(most_shared(sets)).max()),
+        query_block=query_block,
+        database_block=database_block,
+        mesh=mesh,
+    )
+    return by_grade(counts)
+
+
+def count_sets(
+    sets: PackedSets,
+    *,
+    grades: int = 0,
+    query_block: int = 256,
+    database_block: int = 65536,
+    mesh: Mesh | None = None,
+) -> Int64[np.ndarray, "Q kinds radii"]:
+    """Histograms of sets that are packed already.
+
+    Args:
+        sets: packed queries and database; with a mesh over several processes, the
+            same queries everywhere and each process's own rows of the database.
+        grades: 0 for relevant items in one row; else at least `most_shared`, for a
+            row a grade.
+        query_block: most queries of one call of the program, >= 1.
+        database_block: most items a device handles at once, >= 1; 65,024 at most.
+        mesh: one axis of devices that share the database; None for one device.
+
+    Returns:
+        `[Q, kinds, K+1]`: row 0 all items, then relevant ones, or grades 1..G.
+
+    Raises:
+        ValueError: a block is below 1, or the whole database has 2**31 items or more.
+    """
+    for name, size in (
+        ("query_block", query_block),
+        ("database_block", database_block),
+    ):
+        if size < 1:
+            raise ValueError(f"{name}: found {size}; accepted is a number >= 1")
+    count = prepare(sets, mesh=mesh, block=database_block, grades=grades)
+    num_query = len(sets.query_code)
+    size = _fit(query_block, num_query)
+    parts = []
+    for rows in _parts(num_query, size):
+        # All blocks are sent off before the first is waited for.
+        parts.append(count(_rows(sets.query_code, rows), _rows(sets.query_label, rows)))
+    total = np.concatenate([np.asarray(part) for part in parts])
+    return total[:num_query].astype(np.int64)
+
+
+def most_shared(sets: PackedSets) -> int:
+    """The most labels that a query and an item could share, at least 1.
 
     Args:
         sets: packed queries and database.
-        query_block: most queries handled at once, >= 1.
-        database_block: most database items handled at once, >= 1.
 
     Returns:
-        `count` and `relevant`, `[Q, K+1]` each, as `distance_histograms` says.
-
-    Raises:
-        ValueError: a block is below 1.
+        The smaller of the two sides' most labels of one row.
     """
-    bins = 2 * (sets.bits + 1)
-    total = np.zeros((len(sets.query_code), bins), np.int64)
-    for rows, _, keys in key_blocks(
-        sets, query_block=query_block, database_block=database_block
-    ):
-        for row, key in zip(total[rows], keys, strict=True):
-            row += np.bincount(key, minlength=bins)
-    split = total.reshape(len(total), sets.bits + 1, 2)
-    return split.sum(axis=2), split[:, :, 1].copy()
+    if sets.by_number:
+        return 1
+    sides = (sets.query_label, sets.database_label)
+    most = (
+        int(np.bitwise_count(side).sum(axis=1, dtype=np.int64).max()) for side in sides
+    )
+    return max(1, min(most))
+
+
+def by_grade(
+    counts: Int64[np.ndarray, "Q kinds radii"],
+) -> Int64[np.ndarray, "Q kinds radii"]:
+    """Histograms of grades 0..G from those of all items and grades 1..G.
+
+    Args:
+        counts: `[Q, 1 + G, radii]`, all items first.
+
+    Returns:
+        `[Q, 1 + G, radii]`, irrelevant items first.
+    """
+    irrelevant = counts[:, :1] - counts[:, 1:].sum(axis=1, keepdims=True)
+    return np.concatenate([irrelevant, counts[:, 1:]], axis=1)
 
 
 def _fit(block: int, rows: int) -> int:
@@ -163,7 +271,9 @@ def _parts(rows: int, size: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def _block(words: UInt32[np.ndarray, "rows width"], part: slice) -> jax.Array:
-    """Rows `part` of `words` on the device, zeros beyond the end."""
+def _rows(
+    words: UInt32[np.ndarray, "rows width"], part: slice
+) -> UInt32[np.ndarray, "part width"]:
+    """Rows `part` of `words`, zeros beyond the end."""
     rows = words[part]
-    return jnp.asarray(np.pad(rows, ((0, part.stop - part.start - len(rows)), (0, 0))))
+    return np.pad(rows, ((0, part.stop - part.start - len(rows)), (0, 0)))

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from ssah_jax.retrieval import tie_aware
-from ssah_jax.retrieval.histograms import count_keys
+from ssah_jax.retrieval.graded import expected_ndcg, mean_per_class
+from ssah_jax.retrieval.histograms import by_grade, count_sets, most_shared
 from ssah_jax.retrieval.inputs import ArrayLike, check_top_k, pack_sets
 from ssah_jax.retrieval.stable import CONVENTIONS, stable_of_sets
 
@@ -56,7 +57,8 @@ def average_precision(
     if ties == "stable":
         named = CONVENTIONS[convention or "deephash_pytorch"]
         return stable_of_sets(sets, named, top_k=top_k)
-    count, relevant = count_keys(sets)
+    counts = count_sets(sets)
+    count, relevant = counts[:, 0], counts[:, 1]
     if ties == "expected":
         return tie_aware.expected_average_precision(count, relevant, top_k=top_k)
     bounds = tie_aware.average_precision_bounds(count, relevant, top_k=top_k)
@@ -133,12 +135,15 @@ def evaluate(
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
-        top_k: ranks that the four mAP count, >= 1; None for all.
+        top_k: ranks that mAP and NDCG count, >= 1; None for all.
         precision_at: numbers of ranks, >= 1; those beyond the database are left out.
 
     Returns:
         `map` (expected over ties), `map_stable` (ties in database order, denominator
-        of most published tables), `map_optimistic`, `map_pessimistic`;
+        of most published tables), `map_optimistic`, `map_pessimistic`; `ndcg`,
+        expected over ties, gain = number of shared labels; `map_per_class` {str(class):
+        {"map", "optimistic", "pessimistic", "num_query"}} over the queries that show
+        it, None where none does (with class numbers only classes of queries appear);
         `precision_at` {str(n): expected precision}; `pr_curve` {"radius", "precision",
         "recall"}, lists over 0..K; `precision_radius2`, precision within Hamming
         radius 2 (K if smaller), 0 for a query that retrieves nothing; `bits`,
@@ -154,7 +159,8 @@ def evaluate(
         )
     sets = pack_sets(query_codes, query_labels, database_codes, database_labels)
     size = len(sets.database_code)
-    count, relevant = count_keys(sets)
+    graded = by_grade(count_sets(sets, grades=most_shared(sets)))
+    count, relevant = graded.sum(axis=1), graded[:, 1:].sum(axis=1)
     expected = tie_aware.expected_average_precision(count, relevant, top_k=top_k)
     bounds = tie_aware.average_precision_bounds(count, relevant, top_k=top_k)
     stable = stable_of_sets(sets, CONVENTIONS["deephash_pytorch"], top_k=top_k)
@@ -164,6 +170,8 @@ def evaluate(
         "map_stable": _mean(stable),
         "map_optimistic": _mean(bounds.optimistic),
         "map_pessimistic": _mean(bounds.pessimistic),
+        "ndcg": _mean(expected_ndcg(graded, top_k=top_k)),
+        "map_per_class": _per_class(expected, bounds, query_labels),
         "precision_at": {
             str(n): _mean(tie_aware.precision_at(count, relevant, n=n))
             for n in precision_at
@@ -177,6 +185,24 @@ def evaluate(
         "num_query": len(sets.query_code),
         "num_database": size,
     }
+
+
+def _per_class(
+    expected: Float64[np.ndarray, "Q"],
+    bounds: tie_aware.APBounds,
+    query_labels: ArrayLike,
+) -> dict[str, dict[str, float | int | None]]:
+    """Mean AP of the queries of each class, and its bounds, ready for JSON."""
+    means = [mean_per_class(ap, query_labels) for ap in (expected, *bounds)]
+    names = ("map", "optimistic", "pessimistic")
+    rows: dict[str, dict[str, float | int | None]] = {}
+    for place, number in enumerate(means[0].num_query.tolist()):
+        row = {
+            name: float(mean.mean[place]) if number else None
+            for name, mean in zip(names, means, strict=True)
+        }
+        rows[str(means[0].classes[place])] = {**row, "num_query": number}
+    return rows
 
 
 def _mean(values: Float64[np.ndarray, "kept"]) -> float:

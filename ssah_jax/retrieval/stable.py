@@ -28,16 +28,21 @@ class Convention(NamedTuple):
         skip_empty: leave queries without a relevant item inside the cut-off out of
             the mean, which inflates it; else they count 0.
         skip_unlabelled: leave queries without any label out of the mean.
+        drop_last: without a cut-off, leave out the last rank of the database.
     """
 
     denominator: Denominator
     skip_empty: bool = False
     skip_unlabelled: bool = False
+    drop_last: bool = False
 
 
 CONVENTIONS: dict[str, Convention] = {
     # https://github.com/swuxyj/DeepHash-pytorch, and so GreedyHash, SSDPH, OrthoHash.
     "deephash_pytorch": Convention("retrieved"),
+    # The same as published code computes it for its topK = -1, which is meant to be
+    # all: a slice [0:-1] loses the last rank.
+    "deephash_pytorch_all": Convention("retrieved", drop_last=True),
     # https://github.com/thuml/HashNet, and so DeepHash (TensorFlow) and HashGAN.
     "hashnet": Convention("retrieved", skip_empty=True),
     # https://github.com/yuanli2333/Hadamard-Matrix-for-hashing.
@@ -60,6 +65,7 @@ def stable_average_precision(
     denominator: str = "retrieved",
     skip_empty: bool = False,
     skip_unlabelled: bool = False,
+    drop_last: bool = False,
 ) -> Float64[np.ndarray, "kept"]:
     """Average precision with ties in database order.
 
@@ -75,6 +81,7 @@ def stable_average_precision(
         denominator: "retrieved", "relevant" or "capped", as in `Convention`.
         skip_empty: leave out queries without a relevant item inside the cut-off.
         skip_unlabelled: leave out queries without any label.
+        drop_last: with `top_k` None, leave out the last rank.
 
     Returns:
         `[kept]` in [0, 1], one value a query that is not left out, in their order;
@@ -91,7 +98,9 @@ def stable_average_precision(
             f"{', '.join(get_args(Denominator))}"
         )
     sets = pack_sets(query_codes, query_labels, database_codes, database_labels)
-    convention = Convention(cast(Denominator, denominator), skip_empty, skip_unlabelled)
+    convention = Convention(
+        cast(Denominator, denominator), skip_empty, skip_unlabelled, drop_last
+    )
     return stable_of_sets(sets, convention, top_k=top_k)
 
 
@@ -109,7 +118,7 @@ def stable_of_sets(
         `[kept]` in [0, 1].
     """
     num_query, size = len(sets.query_code), len(sets.database_code)
-    cut = size if top_k is None else min(top_k, size)
+    cut = size - convention.drop_last if top_k is None else min(top_k, size)
     total, hits, relevant = np.zeros((3, num_query))
     block = max(1, min(256, _KEYS_AT_ONCE // size))
     keys = np.empty((min(block, num_query), size), np.uint16)
@@ -125,7 +134,7 @@ def stable_of_sets(
             hit = key & 1
             order = (key >> 1).astype(wide) * wide(2 * size) + index + hit
             if cut < size:
-                order = np.partition(order, cut - 1)[:cut]
+                order = np.partition(order, max(cut - 1, 0))[:cut]
             ranks = np.flatnonzero(np.sort(order) & wide(1)) + 1
             hits[row], relevant[row] = len(ranks), hit.sum()
             total[row] = (np.arange(1, len(ranks) + 1) / ranks).sum()
