@@ -75,7 +75,7 @@ def parse_flags(argv: Sequence[str]) -> None:
     try:
         rest = flags.FLAGS(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise ConfigError(_one_line(error)) from error
+        raise ConfigError(_innermost(error)) from error
     if len(rest) > 1:
         raise ConfigError(f"found the argument {rest[1]!r}, accepted are only flags")
 
@@ -138,6 +138,16 @@ def _check_config_file(argv: Sequence[str]) -> None:
                     f"--config: found {str(path)!r}, accepted is a Python file such "
                     "as configs/digits.py"
                 )
+
+
+def _innermost(error: BaseException) -> str:
+    """What a configuration file itself says, without how absl came to load it."""
+    said, cause = error, error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, ConfigError):
+            said = cause
+        cause = cause.__cause__ or cause.__context__
+    return _one_line(said)
 
 
 def _one_line(error: BaseException) -> str:

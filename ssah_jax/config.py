@@ -339,7 +339,7 @@ def with_presets(
         last = name.rpartition(".")[2]
         if uses[last] == 1:
             flat[last] = name
-    outside_brackets = r",(?![^()]*\))"
+    outside_brackets = r",(?![^()]*\))(?![^\[\]]*\])"
     for preset in filter(None, map(str.strip, re.split(outside_brackets, presets))):
         name, equals, value = preset.partition("=")
         if preset == "smoke":
@@ -349,10 +349,16 @@ def with_presets(
                 parsed = ast.literal_eval(value)
             except (ValueError, SyntaxError):
                 parsed = value
+            if isinstance(parsed, list):
+                parsed = tuple(parsed)
             try:
                 config.update_from_flattened_dict({flat[name]: parsed})
-            except TypeError as error:
-                raise ConfigError(f"config.{flat[name]}: {error}") from None
+            except TypeError:
+                present = _flatten(config.to_dict())[flat[name]]
+                raise ConfigError(
+                    f"config.{flat[name]}: found {value!r}, accepted is "
+                    f"{type(present).__name__}, such as {present!r}"
+                ) from None
         else:
             raise ConfigError(
                 f"--config: found the preset {preset!r}, accepted are smoke and "

@@ -189,6 +189,7 @@ MISTAKES = {
         ["--config.data.source=idx", "--config.data.path=/no/such/place"],
         ["/no/such/place"],
     ),
+    "preset": (["--config=configs/folder.py:tiny"], ["--config", "'tiny'", "smoke"]),
     "unknown flag": (["--wordkir=x"], ["wordkir"]),
     "queries": (["--config.data.num_queries=5000"], ["5000"]),
     "backbone": (["--config.hnet.backbone=alexnet"], ["alexnet", "63", "8 x 8"]),
@@ -204,6 +205,7 @@ def test_mistakes_are_one_line_and_leave_no_trace(name, tmp_path):
     assert status == 2, err
     assert out == ""
     assert err.count("\n") == 1 and err.startswith("error: "), err
+    assert "Traceback" not in err
     for word in words:
         assert word in err
     assert not workdir.exists()

@@ -442,6 +442,9 @@ def test_presets(path):
     config = from_config_dict(
         module.get_config("bits=64, backbone=alexnet,data.flip=False,widths=(4,8)")
     )
+    assert config == from_config_dict(
+        module.get_config("widths=[4,8],bits=64,backbone=alexnet,flip=False")
+    )
     assert (config.bits, config.hnet.backbone) == (64, "alexnet")
     assert (config.data.flip, config.hnet.widths) == (False, (4, 8))
     # The last one wins.
@@ -450,7 +453,7 @@ def test_presets(path):
     for text, found in (
         ("tiny", "found the preset 'tiny', accepted are smoke and FIELD=VALUE"),
         ("bit=3", "found the preset 'bit=3', accepted are smoke and FIELD=VALUE"),
-        ("bits=many", "config.bits: "),
+        ("bits=many", "config.bits: found 'many', accepted is int, such as 32"),
     ):
         with pytest.raises(ConfigError) as caught:
             module.get_config(text)
