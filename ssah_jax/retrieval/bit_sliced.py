@@ -92,7 +92,8 @@ def lanes(
 
     exists = (np.arange(blocks * 32 * width) < len(code)).reshape(blocks, 32, width)
     place = np.arange(32, dtype=np.uint32)[None, :, None]
-    valid = np.bitwise_or.reduce(exists.astype(np.uint32) << place, axis=1)
+    # Different bits, so their sum is their union.
+    valid = (exists.astype(np.uint32) << place).sum(axis=1, dtype=np.uint32)
     return Lanes(arranged(code), arranged(label), valid)
 
 

@@ -241,7 +241,8 @@ def most_shared(sets: PackedSets) -> int:
         return 1
     sides = (sets.query_label, sets.database_label)
     most = (
-        int(np.bitwise_count(side).sum(axis=1, dtype=np.int64).max()) for side in sides
+        int(np.max(np.bitwise_count(side).sum(axis=1, dtype=np.int64)))
+        for side in sides
     )
     return max(1, min(most))
 

@@ -66,7 +66,7 @@ def code_statistics(
         "constant_bits": np.flatnonzero((ones == 0) | (ones == len(bits))).tolist(),
         "num_codes": len(bits),
         "num_distinct": len(counts),
-        "largest_share": float(counts.max() / len(bits)),
+        "largest_share": float(np.max(counts) / len(bits)),
     }
 
 
