@@ -7,7 +7,6 @@ never trains and never writes into checkpoints/.
 from absl import flags
 
 from ssah_jax import cli, evaluators, parallel, train_lib
-from ssah_jax.data import DataError
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -30,12 +29,9 @@ def main() -> int:
         experiment = prepare(workdir.read_config())
         state, last = train_lib.restore_state(experiment, workdir, wanted)
     state = parallel.replicate(state)
-    try:
-        evaluator = evaluators.Evaluator(experiment)
-        encoded = evaluator.encode_test(state)
-        results = dict(evaluator.results(state, encoded))
-    except DataError as error:
-        raise cli.UserError(str(error)) from error
+    evaluator = evaluators.Evaluator(experiment)
+    encoded = evaluator.encode_test(state)
+    results = dict(evaluator.results(state, encoded))
     # Only the last step's numbers and pictures are the run's.
     name = "results.json" if last else f"results_step_{int(state.step)}.json"
     shown = evaluator.draw_gallery(encoded) if last else None

@@ -60,23 +60,55 @@ class Encoder:
                 f"images: found shape {tuple(images.shape[1:])}, accepted is "
                 f"{self.info.image_shape} as in training"
             )
-        devices = jax.local_device_count()
-        batch_size = -(-self.config.eval.batch // devices) * devices
-        step = parallel.pmap_encode_step(self.config)
-        start = 0
-        for batch, readable in eval_batches(
+        yield from code_batches(
+            parallel.pmap_encode_step(self.config),
+            self.state,
             images,
             np.arange(len(images)),
-            batch_size=batch_size,
-            threads=self.config.data.threads,
+            config=self.config,
             skipped=skipped,
-        ):
-            code = step(
-                self.state.teacher, self.state.teacher_stats, parallel.shard(batch)
-            )
-            rows = np.flatnonzero(readable)
-            yield start + rows, np.asarray(code).reshape(len(batch), -1)[rows]
-            start += batch_size
+        )
+
+
+def code_batches(
+    encode: parallel.EncodeStep,
+    state: TrainState,
+    images: ImageSequence,
+    indices: Int64[np.ndarray, "N"],
+    *,
+    config: Config,
+    skipped: SkippedImages | None,
+) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
+    """Real-valued codes of some images by the teacher, a batch at a time.
+
+    Every batch has one shape, so there is one compilation.
+
+    Args:
+        encode: of `parallel.pmap_encode_step`.
+        state: replicated over the local devices.
+        images: where they are.
+        indices: which of them, `[N]`, in any order.
+        config: of the run.
+        skipped: takes images that cannot be read; None makes them an error.
+
+    Yields:
+        The indices `[n]` of a batch that could be read, and their codes `[n, K]`.
+    """
+    devices = jax.local_device_count()
+    # Rounded up to a multiple of the devices.
+    batch_size = -(-config.eval.batch // devices) * devices
+    batches = eval_batches(
+        images,
+        indices,
+        batch_size=batch_size,
+        threads=config.data.threads,
+        skipped=skipped,
+    )
+    for number, (batch, readable) in enumerate(batches):
+        code = encode(state.teacher, state.teacher_stats, parallel.shard(batch))
+        rows = np.flatnonzero(readable)
+        codes = np.asarray(code).reshape(len(batch), -1)
+        yield indices[number * batch_size + rows], codes[rows]
 
 
 def load_encoder(workdir: Workdir, wanted: str = "last") -> Encoder:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +11,11 @@ from jaxtyping import Float32, Int64
 
 from ssah_jax import gallery, parallel, pictures, retrieval
 from ssah_jax.config import Config
-from ssah_jax.data import DataError, eval_batches, seeded
+from ssah_jax.data import DataError, seeded
+from ssah_jax.encoder import code_batches
 from ssah_jax.experiment import Experiment
 from ssah_jax.retrieval.statistics import code_statistics
-from ssah_jax.types import Params, TrainState
-
-Encoder = Callable[[Params, Params, Any], jax.Array]
+from ssah_jax.types import TrainState
 
 # Codes and labels of queries, then of the database.
 _LabelledCodes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -51,9 +50,6 @@ class Evaluator:
         """Prepares the encoder for the devices of this process."""
         self._experiment = experiment
         self._encode = parallel.pmap_encode_step(experiment.config)
-        devices = jax.local_device_count()
-        # Rounded up to a multiple of the devices.
-        self._batch = -(-experiment.config.eval.batch // devices) * devices
 
     def codes(
         self, state: TrainState, indices: Int64[np.ndarray, "N"]
@@ -65,21 +61,16 @@ class Evaluator:
             less the images that could not be read.
         """
         experiment = self._experiment
-        batches = eval_batches(
+        batches = code_batches(
+            self._encode,
+            state,
             experiment.source.images,
             indices,
-            batch_size=self._batch,
-            threads=experiment.config.data.threads,
+            config=experiment.config,
             skipped=experiment.skipped,
         )
-        codes, masks = [], []
-        for image, mask in batches:
-            code = self._encode(
-                state.teacher, state.teacher_stats, parallel.shard(image)
-            )
-            codes.append(np.asarray(code).reshape(len(mask), -1)[mask])
-            masks.append(mask)
-        return np.concatenate(codes), indices[np.concatenate(masks)[: len(indices)]]
+        found, codes = zip(*batches, strict=True)
+        return np.concatenate(codes), np.concatenate(found)
 
     def validate(self, state: TrainState) -> Iterator[tuple[str, float]]:
         """Yield metrics of the validation queries on a sample of the database.

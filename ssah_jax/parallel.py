@@ -25,6 +25,9 @@ T = TypeVar("T")
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 """From a state and a sharded `Batch` or `BatchRows` to the next state, and metrics."""
 
+EncodeStep = Callable[[Params, Params, Any], jax.Array]
+"""From parameters, statistics and sharded images to codes `[D, B/D, K]`."""
+
 
 def _mesh() -> Mesh:
     return Mesh(np.asarray(jax.local_devices()), (AXIS,))
@@ -81,9 +84,7 @@ def jit_train_step(config: Config) -> TrainStep:
     )
 
 
-def pmap_encode_step(
-    config: Config,
-) -> Callable[[Params, Params, Any], jax.Array]:
+def pmap_encode_step(config: Config) -> EncodeStep:
     """Encoding over local devices: `sharded [D, B/D, ...] -> codes [D, B/D, K]`."""
     step = partial(steps.encode_step, config=config)
     return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=0)
