@@ -9,9 +9,20 @@ map 0.952 (0.941 to 0.961).
 from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
+from ssah_jax import presets as presets_lib
+
+SMOKE = {
+    "steps": 20,
+    "batch.labelled": 16,
+    "batch.unlabelled": 16,
+    "eval.every": 0,
+    "log_every": 5,
+    "hnet.widths": (8, 16),
+}
+"""What the preset `smoke` changes."""
 
 
-def get_config() -> ConfigDict:
+def get_config(presets: str = "") -> ConfigDict:
     """10 labels a class, 32 bits, 200 queries on a database of 1,246 images."""
     config = config_lib.default()
     config.labels_per_class = 10
@@ -24,4 +35,4 @@ def get_config() -> ConfigDict:
     config.data.std = (0.376,)
     config.data.max_shift = 1
     config.eval.every = 250
-    return config
+    return presets_lib.with_presets(config, presets, smoke=SMOKE)

@@ -19,6 +19,7 @@ Measured: not measured; it depends on the images.
 from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
+from ssah_jax import presets as presets_lib
 
 SMOKE = {
     "steps": 20,
@@ -68,4 +69,4 @@ def get_config(presets: str = "") -> ConfigDict:
     config.batch.labelled = 32
     config.batch.unlabelled = 64
     config.steps = 1000
-    return config_lib.with_presets(config, presets, smoke=SMOKE)
+    return presets_lib.with_presets(config, presets, smoke=SMOKE)

@@ -14,6 +14,7 @@ Measured: not measured.
 from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
+from ssah_jax import presets as presets_lib
 
 SMOKE = {
     "steps": 20,
@@ -63,4 +64,4 @@ def get_config(presets: str = "") -> ConfigDict:
     config.log_every = 50
     config.checkpoint_every = 1000
     config.eval.every = 1000
-    return config_lib.with_presets(config, presets, smoke=SMOKE)
+    return presets_lib.with_presets(config, presets, smoke=SMOKE)

@@ -5,12 +5,9 @@ differs. `from_config_dict` turns it into a validated `Config` before anything
 compiles; the library itself sees only the frozen dataclasses below.
 """
 
-import ast
 import dataclasses
 import json
-import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -18,6 +15,7 @@ from ml_collections import ConfigDict
 
 from ssah_jax.data.images import RESIZES
 from ssah_jax.data.protocols import PROTOCOLS
+from ssah_jax.methods import METHODS, POINTWISE, parse_options
 from ssah_jax.networks.backbones import BACKBONES
 from ssah_jax.networks.layers import NORMS
 from ssah_jax.pacing import WEIGHT_KINDS
@@ -174,6 +172,13 @@ class LossConfig:
     """Weights (0 leaves a term out) and shapes of H-Net's losses.
 
     Attributes:
+        name: hash loss on labelled images, one of `ssah_jax.methods.METHODS`; "ssah"
+            takes the six fields from `pair` to `quantisation`.
+        options: of any other hash loss where they are not its preset, such as
+            "scale=10,margin=0.3".
+        bank: earlier labelled codes that pairs are also taken with; 0 for none.
+        balance: weight of the balance of bits over the batch.
+        independence: weight of the independence of bits over the batch.
         pair: weight of the balanced logistic pair loss.
         pair_alpha: logit of two equal codes.
         point: weight of the pointwise loss towards class centres.
@@ -183,6 +188,9 @@ class LossConfig:
         hard: weight of similarity on paced generated labelled images.
         consistent: weight of the consistent loss towards class centres.
         consistent_pair: weight of the consistent loss on pairs with labelled images.
+        consistent_teacher: weight of the squared error of pair probabilities, as in
+            SSDPH.
+        consistent_graph: weight of contrastive pairs of neighbours, as in SSDH.
         label_offset: cosine to a centre at which a label is as likely as not, where
             images have several labels.
         gate: probability from which the teacher is believed.
@@ -190,6 +198,11 @@ class LossConfig:
         ramp: share of all steps over which the consistent losses ramp up.
     """
 
+    name: str = "ssah"
+    options: str = ""
+    bank: int = 0
+    balance: float = 0.0
+    independence: float = 0.0
     pair: float = 0.5
     pair_alpha: float = 8.0
     point: float = 1.0
@@ -199,6 +212,8 @@ class LossConfig:
     hard: float = 1.0
     consistent: float = 1.0
     consistent_pair: float = 0.0
+    consistent_teacher: float = 0.0
+    consistent_graph: float = 0.0
     label_offset: float = 0.3
     gate: float = 0.9
     align: bool = True
@@ -316,57 +331,6 @@ def default() -> ConfigDict:
     return ConfigDict(dataclasses.asdict(Config())).lock()
 
 
-def with_presets(
-    config: ConfigDict, presets: str, *, smoke: Mapping[str, Any]
-) -> ConfigDict:
-    """Apply what follows the colon of `--config configs/NAME.py:PRESETS`.
-
-    Args:
-        config: what the file says without presets; changed and returned.
-        presets: comma-separated: `FIELD=VALUE`, where FIELD is a field's full name or,
-            if nothing else is called that, its last part; or the word `smoke`. Later
-            ones win.
-        smoke: the values, by full name, that shrink this configuration to a laptop's
-            few minutes.
-
-    Raises:
-        ConfigError: on a word or field that does not exist.
-    """
-    names = list(_flatten(config.to_dict()))
-    uses = Counter(part for name in set(names) for part in name.split("."))
-    flat = {name: name for name in names}
-    for name in names:
-        last = name.rpartition(".")[2]
-        if uses[last] == 1:
-            flat[last] = name
-    outside_brackets = r",(?![^()]*\))(?![^\[\]]*\])"
-    for preset in filter(None, map(str.strip, re.split(outside_brackets, presets))):
-        name, equals, value = preset.partition("=")
-        if preset == "smoke":
-            config.update_from_flattened_dict(smoke)
-        elif equals and name in flat:
-            try:
-                parsed = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                parsed = value
-            if isinstance(parsed, list):
-                parsed = tuple(parsed)
-            try:
-                config.update_from_flattened_dict({flat[name]: parsed})
-            except TypeError:
-                present = _flatten(config.to_dict())[flat[name]]
-                raise ConfigError(
-                    f"config.{flat[name]}: found {value!r}, accepted is "
-                    f"{type(present).__name__}, such as {present!r}"
-                ) from None
-        else:
-            raise ConfigError(
-                f"--config: found the preset {preset!r}, accepted are smoke and "
-                "FIELD=VALUE with a field of the configuration, such as bits=64"
-            )
-    return config
-
-
 def from_config_dict(values: Mapping[str, Any] | ConfigDict) -> Config:
     """Convert and validate.
 
@@ -402,15 +366,16 @@ def from_json(text: str) -> Config:
 
 def differences(found: Config, wanted: Config) -> list[str]:
     """One line `field: found value, wanted value` for each field that differs."""
-    a, b = _flatten(dataclasses.asdict(found)), _flatten(dataclasses.asdict(wanted))
+    a, b = flatten(dataclasses.asdict(found)), flatten(dataclasses.asdict(wanted))
     return [f"{k}: {a[k]!r} there, {b[k]!r} asked for" for k in a if a[k] != b[k]]
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields of nested groups by their full names, `{"data.name": ...}`."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat
@@ -509,7 +474,9 @@ def _validate(config: Config) -> None:
             "loss.hard",
             "loss.consistent",
         ],
-        *["loss.consistent_pair", "loss.point_margin", "anet.entropy_weight"],
+        *["loss.consistent_pair", "loss.consistent_teacher", "loss.consistent_graph"],
+        *["loss.bank", "loss.balance", "loss.independence"],
+        *["loss.point_margin", "anet.entropy_weight"],
         *["pace.rate", "pace.slack", "optim.weight_decay", "optim.anet_learning_rate"],
     )
     check(
@@ -556,12 +523,28 @@ def _validate(config: Config) -> None:
     one_of("anet.trainer", ("score", "straight_through"))
     one_of("anet.fill", ("zero", "mean", "noise"))
     one_of("anet.border", ("zeros", "edge"))
+    one_of("loss.name", tuple(METHODS))
     one_of("pace.rule", ("feedback", "schedule"))
     one_of("pace.weight", WEIGHT_KINDS)
     if config.pace.start > config.pace.end:
         raise ConfigError(
             f"config.pace.start: found {config.pace.start}, accepted is at most "
             f"config.pace.end = {config.pace.end}"
+        )
+    loss = config.loss
+    if loss.name == "ssah" and loss.options:
+        raise ConfigError(
+            f"config.loss.options: found {loss.options!r}, accepted is '' for ssah, "
+            "whose options are fields of config.loss"
+        )
+    try:
+        parse_options(loss.name, loss.options)
+    except ValueError as error:
+        raise ConfigError(f"config.loss.options: {error}") from None
+    if loss.bank and loss.name in POINTWISE:
+        raise ConfigError(
+            f"config.loss.bank: found {loss.bank}, accepted is 0 with {loss.name}, "
+            "which compares no codes"
         )
     data = config.data
     if data.image_size and data.crop_size > data.image_size:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float
 
-from ssah_jax import losses, pacing, similarity, transforms
+from ssah_jax import losses, methods, pacing, similarity, transforms
 from ssah_jax.config import Config
+from ssah_jax.consistent import consistent_loss
 from ssah_jax.losses.reduce import all_rows, all_sum, first_row, masked_mean
 from ssah_jax.networks import Domain, HNet
 from ssah_jax.types import AlignmentState, HashOutputs, Metrics, Params, TrainState
@@ -44,19 +45,33 @@ class Outcome(NamedTuple):
     hardness: Float[Array, "B"]
 
 
+class Carried(NamedTuple):
+    """Fields of `TrainState` that H-Net's forward passes move, no gradient.
+
+    Attributes:
+        batch_stats: the new running statistics.
+        alignment: the new class marginals.
+        centres: the new class centres.
+        bank: the new memory bank.
+    """
+
+    batch_stats: Params
+    alignment: AlignmentState
+    centres: Float[Array, "C K"]
+    bank: Params
+
+
 class HNetAux(NamedTuple):
     """What H-Net's objective brings along.
 
     Attributes:
         outcome: of the hard samples; None without any.
-        batch_stats: the new running statistics.
-        alignment: the new class marginals.
+        carried: what the next state takes over.
         metrics: this device's shares.
     """
 
     outcome: Outcome | None
-    batch_stats: Params
-    alignment: AlignmentState
+    carried: Carried
     metrics: Metrics
 
 
@@ -76,7 +91,20 @@ def build_hnet(config: Config, *, axis_name: str | None = None) -> HNet:
 
 def consistent_on(config: Config) -> bool:
     """Whether a consistent loss has any weight."""
-    return config.loss.consistent > 0 or config.loss.consistent_pair > 0
+    loss = config.loss
+    return (
+        loss.consistent > 0
+        or loss.consistent_pair > 0
+        or loss.consistent_teacher > 0
+        or loss.consistent_graph > 0
+    )
+
+
+def method_options(config: Config) -> dict[str, float]:
+    """Options of the run's hash loss: fields of the config for "ssah", else parsed."""
+    if config.loss.name == "ssah":
+        return {name: getattr(config.loss, name) for name in methods.options("ssah")}
+    return methods.parse_options(config.loss.name, config.loss.options)
 
 
 def uses_unlabelled(config: Config) -> bool:
@@ -163,35 +191,12 @@ def hnet_objective(
     mean = partial(masked_mean, axis_name=axis_name)
     hash_ = partial(hash_images, config=config, axis_name=axis_name)
     codes, stats = hash_(params, state.batch_stats, views.labelled, domain="clean")
-    others, similar, where = _pairs(codes, views.label, axis_name)
-
-    def similarity_terms(u: Array, others: Array, weight: Array) -> tuple[Array, Array]:
-        pair = losses.logistic_pair_loss(u, others, similar, alpha=weights.pair_alpha)
-        point = losses.centre_margin_loss(
-            u,
-            views.label,
-            state.centres,
-            scale=weights.point_scale,
-            margin=weights.point_margin,
-        )
-        pair_mean = losses.balanced_pair_mean(
-            weight[:, None] * pair, similar, where, axis_name=axis_name
-        )
-        return pair_mean, mean(weight * point)
-
+    method = methods.build_method(weights.name, method_options(config))
     number = len(views.label)
-    pair, point = similarity_terms(codes, others, jnp.ones(number))
-    quantisation = mean(losses.cosine_quantisation(codes))
-    total = (
-        weights.pair * pair
-        + weights.point * point
-        + weights.quantisation * quantisation
-    )
-    metrics: Metrics = {
-        "loss/pair": pair,
-        "loss/point": point,
-        "loss/quantisation": quantisation,
-    }
+    labelled = _compare(codes, params, state, views.label, axis_name)
+    terms = method(labelled) | _regularisers(codes, config=config, axis_name=axis_name)
+    total = sum(terms.values(), jnp.zeros(()))
+    metrics: Metrics = {f"loss/{name}": value for name, value in terms.items()}
 
     outcome, student, paced = None, None, None
     if generated is not None:
@@ -207,10 +212,15 @@ def hnet_objective(
         limit = (1.0 + config.pace.slack) * state.pace.threshold
         weight = pacing.self_paced_weight(hardness, limit, kind=config.pace.weight)
         # Hard samples move to where clean codes are, never the reverse.
-        pair, point = similarity_terms(
-            hard_codes[:number], stop_gradient(others), weight[:number]
+        hard_terms = method(
+            labelled._replace(
+                u=hard_codes[:number],
+                others=stop_gradient(labelled.others),
+                weight=weight[:number],
+            )
         )
-        hard = weights.pair * pair + weights.point * point
+        hard_terms.pop(methods.QUANTISATION, None)
+        hard = sum(hard_terms.values(), jnp.zeros(()))
         total += weights.hard * hard
         student, paced = hard_codes[number:], weight[number:]
         metrics |= {
@@ -226,10 +236,12 @@ def hnet_objective(
 
     alignment = state.alignment
     if student is not None and paced is not None and consistent_on(config):
-        loss, alignment, more = _consistent_loss(
+        teach = partial(encode, state.teacher, state.teacher_stats, config=config)
+        loss, alignment, more = consistent_loss(
             student,
             paced,
             all_rows(codes, axis_name),
+            teach,
             state,
             views,
             config=config,
@@ -238,7 +250,9 @@ def hnet_objective(
         total += loss
         metrics |= more
     metrics["loss/total"] = total
-    return total, HNetAux(outcome, stats, alignment, metrics)
+    centres, bank = _remember(codes, state, views.label, config, axis_name)
+    carried = Carried(stats, alignment, centres, bank)
+    return total, HNetAux(outcome, carried, metrics)
 
 
 def anet_objective(
@@ -334,87 +348,65 @@ def _pairs(
     return others, similar, similarity.not_self(rows, len(codes), len(others))
 
 
-def _ramp_up(step: Array, length: float) -> Float[Array, ""]:
-    """`exp(-5 (1 - t)^2)`, from "Temporal Ensembling" (arXiv 1610.02242)."""
-    share = jnp.clip(step / max(length, 1.0), 0.0, 1.0)
-    return jnp.exp(-5.0 * (1.0 - share) ** 2)
-
-
-def _consistent_loss(
-    student: Float[Array, "U K"],
-    paced: Float[Array, "U"],
-    anchors: Float[Array, "M K"],
+def _compare(
+    codes: Float[Array, "L K"],
+    params: Params,
     state: TrainState,
-    views: Views,
-    *,
+    label: Float[Array, "L C"],
+    axis_name: str | None,
+) -> methods.Labelled:
+    """Labelled codes beside those of the batch of all devices and of the bank."""
+    others, similar, where = _pairs(codes, label, axis_name)
+    if state.bank:
+        # Constants of the gradient: they come from earlier parameters.
+        others = jnp.concatenate([others, state.bank.codes])
+        shared = similarity.labels_overlap(label, state.bank.labels)
+        similar = jnp.concatenate([similar, shared], axis=1)
+        valid = jnp.broadcast_to(state.bank.valid, shared.shape)
+        where = jnp.concatenate([where, valid], axis=1)
+    return methods.Labelled(
+        u=codes,
+        others=others,
+        label=label,
+        similar=similar,
+        where=where,
+        weight=jnp.ones(len(label)),
+        centres=params.get("classifier", state.centres),
+        ties=state.ties,
+        step=state.step,
+        axis_name=axis_name,
+    )
+
+
+def _regularisers(
+    codes: Float[Array, "L K"], *, config: Config, axis_name: str | None
+) -> Metrics:
+    """Weighted shares of the regularisers that look at all codes of the batch."""
+    weights, terms = config.loss, {}
+    if weights.balance or weights.independence:
+        codes, devices = all_rows(codes, axis_name), all_sum(1, axis_name)
+        if weights.balance:
+            value = jnp.mean(losses.bit_balance(codes))
+            terms["balance"] = weights.balance * value / devices
+        if weights.independence:
+            value = jnp.mean(losses.bit_independence(codes))
+            terms["independence"] = weights.independence * value / devices
+    return terms
+
+
+def _remember(
+    codes: Float[Array, "L K"],
+    state: TrainState,
+    label: Float[Array, "L C"],
     config: Config,
     axis_name: str | None,
-) -> tuple[Float[Array, ""], AlignmentState, Metrics]:
-    """The weighted, ramped consistent losses on unlabelled images.
-
-    Args:
-        student: codes of hard samples of unlabelled images, `[U, K]`.
-        paced: self-paced weights of these, `[U]` in [0, 1].
-        anchors: codes of the labelled images of all devices, `[M, K]`.
-        state: holds the teacher; constants.
-        views: the batch.
-        config: of the run.
-        axis_name: mapped axis.
-    """
-    weights, multi_label = config.loss, config.data.multi_label
-    mean = partial(masked_mean, axis_name=axis_name)
-    to_logits = partial(
-        similarity.class_logits,
-        centres=state.centres,
-        scale=weights.point_scale,
-        offset=weights.label_offset if multi_label else 0.0,
-    )
-    teacher = stop_gradient(
-        encode(state.teacher, state.teacher_stats, views.unlabelled, config=config)
-    )
-    posterior = similarity.class_posterior(to_logits(teacher), multi_label=multi_label)
-    aligned = posterior
-    if weights.align:
-        aligned = similarity.align_posterior(
-            posterior,
-            state.alignment.prior,
-            state.alignment.predicted,
-            multi_label=multi_label,
-        )
-    sure = similarity.confident(aligned, gate=weights.gate, multi_label=multi_label)
-    metrics: Metrics = {"monitor/gate_rate": mean(sure.astype(jnp.float32))}
-    total = jnp.zeros(())
-    if weights.consistent > 0:
-        values = losses.centre_consistency(
-            to_logits(student), aligned, sure, multi_label=multi_label
-        )
-        metrics["loss/consistent"] = mean(paced * values)
-        total += weights.consistent * metrics["loss/consistent"]
-    if weights.consistent_pair > 0:
-        labels = all_rows(views.label, axis_name)
-        target = similarity.pair_probability(aligned, labels, multi_label=multi_label)
-        values = losses.pair_consistency(
-            student, anchors, target, alpha=weights.pair_alpha
-        )
-        metrics["loss/consistent_pair"] = losses.balanced_pair_mean(
-            paced[:, None] * values,
-            target > 0.5,
-            jnp.maximum(target, 1.0 - target) >= weights.gate,
-            axis_name=axis_name,
-        )
-        total += weights.consistent_pair * metrics["loss/consistent_pair"]
-
-    def class_share(values: Array) -> Array:
-        count = all_sum(len(values), axis_name)
-        return all_sum(jnp.sum(values, axis=0), axis_name) / count
-
-    alignment = AlignmentState(
-        prior=_follow(state.alignment.prior, class_share(views.label)),
-        predicted=_follow(state.alignment.predicted, class_share(posterior)),
-    )
-    ramp = _ramp_up(state.step, weights.ramp * config.steps)
-    return ramp * total, alignment, metrics
-
-
-def _follow(running: Array, new: Array, decay: float = 0.99) -> Array:
-    return decay * running + (1.0 - decay) * new
+) -> tuple[Float[Array, "C K"], Params]:
+    """The next class centres and bank, equal on all devices."""
+    centres, bank = state.centres, state.bank
+    codes = all_rows(stop_gradient(codes), axis_name)
+    label = all_rows(label, axis_name)
+    if config.loss.name not in methods.FIXED_CENTRES:
+        centres = losses.follow_class_means(centres, codes, label)
+    if bank:
+        bank = losses.update_bank(bank, codes, label)
+    return centres, bank

@@ -7,10 +7,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt8
 
-from ssah_jax import losses, pacing
+from ssah_jax import losses, methods, pacing
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import all_sum
-from ssah_jax.objectives import anet_objective, build_hnet, encode, hnet_objective
+from ssah_jax.objectives import (
+    Carried,
+    anet_objective,
+    build_hnet,
+    encode,
+    hnet_objective,
+)
 from ssah_jax.optim import anet_optimiser, hnet_optimiser
 from ssah_jax.types import (
     AlignmentState,
@@ -45,23 +51,35 @@ def init_state(
     hnet = build_hnet(config)
     variables = hnet.init(hnet_key, image, method="both_domains")
     anet = build_anet(config).init(anet_key, image)["params"]
-    stats = variables.get("batch_stats", {})
+    params, stats = variables["params"], variables.get("batch_stats", {})
+    loss_keys = jax.random.split(jax.random.fold_in(centre_key, 0))
+    if config.loss.name in methods.CLASSIFIERS:
+        shape = (num_classes, config.bits)
+        params = params | {
+            "classifier": jax.random.normal(loss_keys[0], shape) / config.bits**0.5
+        }
     share = 0.5 if config.data.multi_label else 1.0 / num_classes
     uniform = jnp.full((num_classes,), share, jnp.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=root,
-        hnet=variables["params"],
+        hnet=params,
         anet=anet,
         batch_stats=stats,
         # Copies: buffers that are donated may stand in a state only once.
-        teacher=jax.tree.map(jnp.copy, variables["params"]),
+        teacher=jax.tree.map(jnp.copy, params),
         teacher_stats=jax.tree.map(jnp.copy, stats),
-        hnet_opt=hnet_optimiser(config).init(variables["params"]),
+        hnet_opt=hnet_optimiser(config).init(params),
         anet_opt=anet_optimiser(config).init(anet),
         centres=losses.class_centres(
             centre_key, num_classes=num_classes, bits=config.bits
         ),
+        ties=losses.init_ties(loss_keys[1], bits=config.bits),
+        bank=losses.init_bank(
+            size=config.loss.bank, bits=config.bits, num_classes=num_classes
+        )
+        if config.loss.bank
+        else {},
         pace=pacing.init_pace(config.pace.start),
         alignment=AlignmentState(prior=uniform, predicted=jnp.copy(uniform)),
     )
@@ -73,15 +91,13 @@ class Gradients(NamedTuple):
     Attributes:
         hnet: of H-Net's objective, summed over devices.
         anet: of A-Net's objective; None unless A-Net is trained.
-        batch_stats: H-Net's next running statistics.
-        alignment: the next class marginals.
+        carried: what the next state takes over from H-Net's passes.
         metrics: of both objectives, reduced over devices.
     """
 
     hnet: Params
     anet: Params
-    batch_stats: Params
-    alignment: AlignmentState
+    carried: Carried
     metrics: Metrics
 
 
@@ -117,7 +133,7 @@ def gradients(
         metrics = metrics | more
     # Each device holds its share of every loss, so the sum is the whole.
     hnet, anet, metrics = all_sum((hnet, anet, metrics), axis_name)
-    return Gradients(hnet, anet, aux.batch_stats, aux.alignment, metrics)
+    return Gradients(hnet, anet, aux.carried, metrics)
 
 
 def train_step(
@@ -164,13 +180,12 @@ def train_step(
         step=state.step + 1,
         hnet=hnet,
         anet=anet,
-        batch_stats=found.batch_stats,
         teacher=follow(hnet, state.teacher),
-        teacher_stats=follow(found.batch_stats, state.teacher_stats),
+        teacher_stats=follow(found.carried.batch_stats, state.teacher_stats),
         hnet_opt=hnet_opt,
         anet_opt=anet_opt,
         pace=pace,
-        alignment=found.alignment,
+        **found.carried._asdict(),
     ), metrics
 
 

@@ -156,14 +156,18 @@ class TrainState(struct.PyTreeNode):
     Attributes:
         step: completed steps.
         key: the root key; never split, only folded with the step.
-        hnet: H-Net's parameters.
+        hnet: H-Net's parameters; under "classifier" also those of a hash loss that
+            trains one, `[C, K]`.
         anet: A-Net's parameters.
         batch_stats: H-Net's running normalisation statistics ({} without any).
         teacher: exponential moving average of `hnet`; what evaluation uses.
         teacher_stats: the same average of `batch_stats`.
         hnet_opt: H-Net's optimiser state.
         anet_opt: A-Net's optimiser state.
-        centres: class centres, `[C, K]` in {-1, +1}; fixed.
+        centres: class centres, `[C, K]`: fixed in {-1, +1}, or running class means of
+            a hash loss without centres.
+        ties: bits of a centre on which an image's labels disagree, `[K]` in {-1, +1}.
+        bank: a `losses.CodeBank` of earlier labelled codes ({} without one).
         pace: the self-paced threshold and its running means.
         alignment: class marginals of the pseudo-labels.
     """
@@ -178,6 +182,8 @@ class TrainState(struct.PyTreeNode):
     hnet_opt: Params
     anet_opt: Params
     centres: Float[Array, "C K"]
+    ties: Float[Array, "K"]
+    bank: Params
     pace: PaceState
     alignment: AlignmentState
 

@@ -11,8 +11,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
+from ssah_jax import presets
 from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.data.protocols import PROTOCOLS
+from ssah_jax.methods import METHODS
+from ssah_jax.networks import BACKBONES
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -115,7 +118,8 @@ def changed(name, kind):
     return (*value[:-1], value[-1] * (2 if kind == tuple[int, ...] else 0.99))
 
 
-@pytest.mark.parametrize("name", FIELDS)
+# Accepted only beside another loss than the default; see tests/test_methods.py.
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "loss.options"])
 def test_each_field_can_be_set_and_survives_json(name):
     value = changed(name, FIELDS[name])
     config = from_config_dict(nested(name, value))
@@ -301,7 +305,7 @@ RANGES = {
     "batch.labelled": AT_LEAST_1,
     "batch.unlabelled": AT_LEAST_1,
     "hnet.widths": ([(0,), (8, -1), ()], [(1,)], "at least 1"),
-    "hnet.backbone": (["vgg", ""], ["small_conv"], "one of small_conv, alexnet"),
+    "hnet.backbone": (["vgg", ""], ["small_conv"], f"one of {', '.join(BACKBONES)}"),
     "hnet.norm": (["layer"], ["none"], "one of batch, group, none"),
     "anet.kind": (["best"], ["none"], "one of anet, random, none"),
     "anet.trainer": (["reinforce"], ["score"], "one of score, straight_through"),
@@ -321,6 +325,12 @@ RANGES = {
     "loss.hard": WEIGHT,
     "loss.consistent": WEIGHT,
     "loss.consistent_pair": WEIGHT,
+    "loss.consistent_teacher": WEIGHT,
+    "loss.consistent_graph": WEIGHT,
+    "loss.balance": WEIGHT,
+    "loss.independence": WEIGHT,
+    "loss.bank": AT_LEAST_0,
+    "loss.name": (["softmax", ""], ["dsh"], f"one of {', '.join(METHODS)}"),
     "loss.point_margin": WEIGHT,
     "loss.pair_alpha": MORE_THAN_0,
     "loss.point_scale": MORE_THAN_0,
@@ -421,14 +431,7 @@ def test_there_are_files():
     }
 
 
-WITH_PRESETS = [path for path in FILES if "SMOKE" in path.read_text()]
-
-
-def test_the_files_of_large_data_sets_have_presets():
-    assert len(WITH_PRESETS) == len(FILES) - 2
-
-
-@pytest.mark.parametrize("path", WITH_PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_presets(path):
     module = load(path)
     plain = from_config_dict(module.get_config())
@@ -447,12 +450,14 @@ def test_presets(path):
     )
     assert (config.bits, config.hnet.backbone) == (64, "alexnet")
     assert (config.data.flip, config.hnet.widths) == (False, (4, 8))
+    rival = from_config_dict(module.get_config("supervised,loss.name=orthohash"))
+    assert (rival.anet.kind, rival.loss.name) == ("none", "orthohash")
     # The last one wins.
     assert from_config_dict(module.get_config("smoke,steps=7")).steps == 7
     assert from_config_dict(module.get_config("steps=7,smoke")).steps == smoke.steps
     for text, found in (
-        ("tiny", "found the preset 'tiny', accepted are smoke and FIELD=VALUE"),
-        ("bit=3", "found the preset 'bit=3', accepted are smoke and FIELD=VALUE"),
+        ("tiny", "found the preset 'tiny', accepted are smoke, random, "),
+        ("bit=3", "found the preset 'bit=3', accepted are smoke, random, "),
         ("bits=many", "config.bits: found 'many', accepted is int, such as 32"),
     ):
         with pytest.raises(ConfigError) as caught:
@@ -468,8 +473,8 @@ def test_presets(path):
 def test_a_preset_field_that_several_groups_have_needs_its_full_name():
     config = config_lib.default()
     with pytest.raises(ConfigError, match="found the preset 'batch=2'"):
-        config_lib.with_presets(config, "batch=2", smoke={})
-    config_lib.with_presets(config, "eval.batch=2", smoke={})
+        presets.with_presets(config, "batch=2", smoke={})
+    presets.with_presets(config, "eval.batch=2", smoke={})
     assert config.eval.batch == 2
 
 

@@ -1,7 +1,6 @@
 """Losses against loops in NumPy: values, gradients, kinks, constants, devices.
 
-The oracles are loops in float64, and the gradients wanted are central differences of
-the oracles, not of the functions under test.
+See `loss_oracles` for what they are compared with.
 """
 
 import itertools
@@ -16,51 +15,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from loss_oracles import (
+    CODES,
+    EPSILON,
+    LABELS,
+    SMOOTH,
+    assert_gradient,
+    codes,
+    cosine_loop,
+    log_softmax_loop,
+    normal,
+    step_for,
+)
 
 from ssah_jax import losses
 from ssah_jax.losses.reduce import all_rows, all_sum, first_row
 from ssah_jax.similarity import labels_overlap, not_self
 
 AXIS = "batch"
-EPSILON = 1e-6
-
-
-def numeric_gradient(f, x, step=1e-5):
-    """Central differences of a scalar function of one array, in float64."""
-    x = np.asarray(x, np.float64)
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(*x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += step
-        down[index] -= step
-        gradient[index] = (f(up) - f(down)) / (2 * step)
-    return gradient
-
-
-def assert_gradient(function, oracle, x, weights, step=1e-5):
-    """Compare the gradient of a weighted sum of values with that of the oracle."""
-    found = jax.grad(lambda x: jnp.sum(function(x) * weights))(jnp.asarray(x))
-    wanted = numeric_gradient(lambda x: np.sum(oracle(x) * weights), x, step)
-    np.testing.assert_allclose(
-        found, wanted, rtol=2e-4, atol=2e-5 * max(1.0, np.abs(wanted).max())
-    )
-
-
-def normal(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 # Oracles, one loop each.
-
-
-def cosine_loop(u, v):
-    out = np.zeros((len(u), len(v)))
-    for i, j in np.ndindex(*out.shape):
-        size_u = max(math.sqrt(sum(float(a) ** 2 for a in u[i])), EPSILON)
-        size_v = max(math.sqrt(sum(float(b) ** 2 for b in v[j])), EPSILON)
-        for a, b in zip(u[i], v[j], strict=True):
-            out[i, j] += float(a) * float(b) / (size_u * size_v)
-    return out
 
 
 def pair_loop(u, v, similar, alpha):
@@ -71,12 +46,6 @@ def pair_loop(u, v, similar, alpha):
         s = float(similar[i, j])
         out[i, j] = -s * math.log(chance) - (1 - s) * math.log(1 - chance)
     return out
-
-
-def log_softmax_loop(row):
-    top = max(row)
-    total = top + math.log(sum(math.exp(x - top) for x in row))
-    return [x - total for x in row]
 
 
 def margin_loop(u, labels, centres, scale, margin):
@@ -130,45 +99,6 @@ def balanced_loop(values, similar, where):
             kinds[bool(similar[i, j])].append(float(values[i, j]))
     means = [sum(x) / len(x) if x else 0.0 for x in kinds.values()]
     return sum(means) / 2
-
-
-# Codes as they come in training, and as they come when something went wrong.
-
-SMOOTH = ("random", "one row", "duplicate rows", "saturated", "long rows")
-
-
-def codes(name, bits=8):
-    u = normal(0, 6, bits)
-    if name == "one row":
-        return u[:1]
-    if name == "duplicate rows":
-        return u[[0, 1, 0, 0, 2, 1]]
-    if name == "saturated":
-        return np.where(u >= 0, 1e4, -1e4).astype(np.float32)
-    if name == "long rows":
-        return 1e4 * u
-    if name == "zero rows":
-        u[1] = u[4] = 0.0
-    if name == "all zero":
-        u[:] = 0.0
-    return u
-
-
-CODES = (*SMOOTH, "zero rows", "all zero")
-LABELS = {
-    "one label": np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 0]],
-    "several labels": np.array(
-        [[1, 1, 0], [0, 1, 1], [1, 1, 1], [0, 0, 1], [0, 0, 0], [1, 0, 0]], np.float32
-    ),
-    "no label": np.zeros((6, 3), np.float32),
-    "no similar pair": np.eye(6, dtype=np.float32),
-    "all similar": np.ones((6, 1), np.float32),
-}
-
-
-def step_for(name):
-    """A step that is small beside the rows (float64, so it may be very small)."""
-    return {"saturated": 1.0, "long rows": 1.0}.get(name, 1e-5)
 
 
 # Pairs.
@@ -291,12 +221,12 @@ def test_balanced_pair_mean_ignores_what_the_mask_leaves_out():
 
 @pytest.mark.parametrize("kind", ["one label", "several labels", "no label"])
 @pytest.mark.parametrize("name", CODES)
-def test_centre_margin_loss_equals_the_loop(name, kind):
+def test_orthohash_loss_equals_the_loop(name, kind):
     u = codes(name)
     labels, centres = LABELS[kind][: len(u)], np.sign(normal(5, 3, 8))
     options = {"scale": 7.0, "margin": 0.3}
     function = partial(
-        losses.centre_margin_loss,
+        losses.orthohash_loss,
         labels=jnp.asarray(labels),
         centres=jnp.asarray(centres),
         **options,
@@ -324,8 +254,8 @@ def test_centre_margin_loss_equals_the_loop(name, kind):
 def test_the_margin_makes_the_loss_harder():
     u, labels = jnp.asarray(normal(0, 6, 8)), jnp.asarray(LABELS["one label"])
     centres = jnp.sign(normal(5, 3, 8))
-    without = losses.centre_margin_loss(u, labels, centres, margin=0.0)
-    assert np.all(losses.centre_margin_loss(u, labels, centres, margin=0.2) > without)
+    without = losses.orthohash_loss(u, labels, centres, margin=0.0)
+    assert np.all(losses.orthohash_loss(u, labels, centres, margin=0.2) > without)
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -355,65 +285,6 @@ def test_cosine_quantisation_at_a_zero_bit_counts_it_as_positive():
     gradient = jax.grad(lambda u: losses.cosine_quantisation(u).sum())(u)
     # d/du_k of 1 - |u|_1 / (2 |u|_2) at u_k = 0, taken from the right.
     np.testing.assert_allclose(gradient[0, [0, 3]], -1 / (2 * 5.0), rtol=1e-6)
-
-
-# Class centres.
-
-
-def smallest_distance(centres):
-    bits = centres.shape[1]
-    distance = (bits - centres @ centres.T) / 2
-    return distance[~np.eye(len(centres), dtype=bool)].min()
-
-
-@pytest.mark.parametrize("bits", [1, 8, 32])
-@pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
-def test_class_centres_are_hadamard_rows_where_those_exist(key, bits, share):
-    classes = max(2, int(share * bits))
-    centres = losses.class_centres(key, num_classes=classes, bits=bits)
-    assert centres.shape == (classes, bits)
-    assert centres.dtype == jnp.float32
-    centres = np.asarray(centres)
-    assert set(np.unique(centres)) <= {-1.0, 1.0}
-    assert smallest_distance(centres) >= bits / 2
-    products = np.abs(centres @ centres.T)
-    if classes <= bits:
-        # No negatives while there are rows: all inner products are exactly 0.
-        np.testing.assert_array_equal(products, bits * np.eye(classes))
-    else:
-        assert set(np.unique(products)) <= {0.0, float(bits)}
-
-
-# Smallest Hamming distances that these must keep; a single random draw falls short.
-@pytest.mark.parametrize(
-    ("bits", "classes", "distance"),
-    [(12, 10, 4), (12, 200, 1), (16, 200, 3), (48, 10, 20), (48, 200, 15)],
-)
-def test_class_centres_elsewhere_are_far_apart(bits, classes, distance):
-    for seed in range(2):
-        centres = losses.class_centres(
-            jax.random.key(seed), num_classes=classes, bits=bits
-        )
-        assert centres.shape == (classes, bits)
-        assert centres.dtype == jnp.float32
-        centres = np.asarray(centres)
-        assert set(np.unique(centres)) == {-1.0, 1.0}
-        assert len(np.unique(centres, axis=0)) == classes
-        assert smallest_distance(centres) >= distance
-
-
-@pytest.mark.parametrize("bits", [12, 16])
-def test_class_centres_depend_on_the_key_alone(bits):
-    make = partial(losses.class_centres, num_classes=10, bits=bits)
-    first, second = make(jax.random.key(0)), make(jax.random.key(1))
-    assert np.any(first != second)
-    np.testing.assert_array_equal(first, make(jax.random.key(0)))
-
-
-@pytest.mark.parametrize("bits", [3, 4])
-def test_class_centres_of_one_class(key, bits):
-    centres = losses.class_centres(key, num_classes=1, bits=bits)
-    np.testing.assert_array_equal(jnp.abs(centres), jnp.ones((1, bits)))
 
 
 # Consistency.
@@ -678,7 +549,7 @@ def test_bits_may_be_permuted_and_flipped(seed):
         return (
             losses.logistic_pair_loss(x, y, jnp.asarray(similar)),
             losses.pair_consistency(x, y, jnp.asarray(similar, jnp.float32)),
-            losses.centre_margin_loss(x, labels, z),
+            losses.orthohash_loss(x, labels, z),
             losses.cosine_quantisation(x),
         )
 
@@ -692,9 +563,9 @@ def test_bits_of_codes_alone_may_not_be_permuted_or_flipped():
     u, labels = jnp.asarray(normal(0, 6, 8)), jnp.asarray(LABELS["several labels"])
     # A bit in which all centres agree would not matter to a softmax.
     centres = jnp.sign(normal(2, 3, 8)).at[:, 0].set(jnp.asarray([1.0, -1.0, 1.0]))
-    plain = losses.centre_margin_loss(u, labels, centres)
+    plain = losses.orthohash_loss(u, labels, centres)
     for changed in (jnp.roll(u, 1, axis=1), u.at[:, 0].multiply(-1.0)):
-        moved = losses.centre_margin_loss(changed, labels, centres)
+        moved = losses.orthohash_loss(changed, labels, centres)
         assert np.abs(moved - plain).max() > 0.1
 
 
@@ -765,7 +636,7 @@ def test_bfloat16_codes_have_float32_losses():
         "consistency": lambda x: losses.pair_consistency(
             x, v.astype(x.dtype), similar.astype(jnp.float32)
         ),
-        "centre": lambda x: losses.centre_margin_loss(
+        "centre": lambda x: losses.orthohash_loss(
             x, jnp.asarray(LABELS["one label"]), centres
         ),
         "quantisation": losses.cosine_quantisation,
@@ -821,7 +692,7 @@ def pair_share(w, x, labels, mask, *, axis_name=None, fault=None):
 
 def point_share(w, x, labels, mask, *, axis_name=None):
     centres = jnp.sign(jnp.asarray(normal(5, 4, 8)))
-    values = losses.centre_margin_loss(x @ w, labels, centres)
+    values = losses.orthohash_loss(x @ w, labels, centres)
     return losses.masked_mean(values, mask, axis_name=axis_name)
 
 

@@ -39,6 +39,13 @@ def first_row(batch: int, axis_name: str | None) -> Num[Array, ""]:
     return jax.lax.axis_index(axis_name) * batch
 
 
+def masked(
+    values: Float[Array, "*shape"], where: Bool[Array, "*shape"] | None
+) -> Float[Array, "*shape"]:
+    """The values where the mask holds, 0 elsewhere; None takes all."""
+    return values if where is None else jnp.where(where, values, 0.0)
+
+
 def masked_mean(
     values: Float[Array, "*shape"],
     where: Bool[Array, "*shape"] | None = None,

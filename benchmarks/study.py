@@ -1,0 +1,200 @@
+"""A grid of configurations x seeds, each cell an ordinary run; tables of what it found.
+
+    python benchmarks/study.py losses --jobs 2     # runs what is missing
+    python benchmarks/study.py losses --table      # Markdown, for docs/results
+
+A study names configurations by what follows the colon of `train.py --config`. Cells lie
+below --runs, one directory each; finished ones are not run again, interrupted ones go
+on. A seed decides split, initial parameters and every draw, so that rows are paired by
+seed. Cells run one to a core. When all cells are there, the record is written to
+benchmarks/results/STUDY.json.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import records
+from absl import app, flags
+from scipy import stats
+
+_JOBS = flags.DEFINE_integer("jobs", os.cpu_count() or 1, "Cells at a time.")
+_SEEDS = flags.DEFINE_integer("seeds", 0, "Seeds 0, 1, ...; 0 for the study's own.")
+_RUNS = flags.DEFINE_string("runs", "runs/study", "Directory of the runs.")
+_TABLE = flags.DEFINE_bool("table", False, "Print the record as Markdown; run nothing.")
+_ONLY = flags.DEFINE_list("only", [], "Run these rows alone; no record is written.")
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Rows x columns of presets, on one configuration file.
+
+    Attributes:
+        config: file that all cells start from.
+        presets: that all cells share.
+        rows: presets of each row.
+        columns: presets of each column.
+        baseline: row that others are compared with, paired by seed.
+        seeds: how many.
+    """
+
+    config: str
+    presets: str
+    rows: dict[str, str]
+    columns: dict[str, str]
+    baseline: str
+    seeds: int
+
+
+LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
+
+STUDIES = {
+    "losses": Study(
+        config="configs/fashion_mnist.py",
+        presets="supervised,steps=2000,eval.every=0",
+        rows={name: f"loss.name={name}" for name in LOSSES.split()},
+        columns={"500": "labels_per_class=500"},
+        baseline="ssah",
+        seeds=3,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a study."""
+
+    row: str
+    column: str
+    seed: int
+
+
+def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
+    """The results of a cell, which is trained unless it is finished."""
+    directory = Path(_RUNS.value) / name / f"{cell.row}-{cell.column}-{cell.seed}"
+    results = directory / "results.json"
+    if not results.exists():
+        presets = [study.presets, study.rows[cell.row], study.columns[cell.column]]
+        spec = ",".join(filter(None, [*presets, f"seed={cell.seed}"]))
+        command = [sys.executable, "train.py", "--config", f"{study.config}:{spec}"]
+        command += ["--workdir", str(directory.resolve())]
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if core is not None and shutil.which("taskset"):
+            command = ["taskset", "--cpu-list", str(core), *command]
+        said = directory.with_name(f"{directory.name}.log")
+        with said.open("w") as log:
+            done = subprocess.run(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False
+            )
+        if done.returncode:
+            raise RuntimeError(f"{said}: exit status {done.returncode}")
+    found = json.loads(results.read_text())
+    print(cell.row, cell.column, cell.seed, f"{found['map']:.4f}", flush=True)
+    return found
+
+
+def interval(differences: list[float]) -> float:
+    """Half the 95 % confidence interval of a mean difference (Student's t)."""
+    if len(differences) < 2:
+        return float("nan")
+    quantile = stats.t.ppf(0.975, len(differences) - 1)
+    return quantile * statistics.stdev(differences) / len(differences) ** 0.5
+
+
+def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
+    """Mean, sd and paired difference to the baseline, for each row and column."""
+    seeds = sorted({cell.seed for cell in found})
+    table = []
+    for row, column in itertools.product(study.rows, study.columns):
+        values = [found[Cell(row, column, seed)]["map"] for seed in seeds]
+        base = [found[Cell(study.baseline, column, seed)]["map"] for seed in seeds]
+        differences = [a - b for a, b in zip(values, base, strict=True)]
+        table.append(
+            {
+                "row": row,
+                "column": column,
+                "presets": study.rows[row],
+                "map": values,
+                "mean": statistics.mean(values),
+                "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "difference": statistics.mean(differences),
+                "difference_ci95": interval(differences),
+                "wall_seconds": statistics.mean(
+                    found[Cell(row, column, seed)]["wall_seconds"] for seed in seeds
+                ),
+            }
+        )
+    return table
+
+
+def markdown(name: str) -> str:
+    """The record's table."""
+    record = json.loads((records.RESULTS / f"{name}.json").read_text())
+    lines = [
+        f"| row | column | `map` | minus {record['baseline']} (95 % CI) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for line in record["cells"]:
+        same = line["row"] == record["baseline"]
+        difference = f"{line['difference']:+.3f} ± {line['difference_ci95']:.3f}"
+        lines.append(
+            f"| {line['row']} | {line['column']} | {line['mean']:.3f} ± "
+            f"{line['sd']:.3f} | {'' if same else difference} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Run what is missing of a study and write its record, or print its table."""
+    if len(argv) != 2 or argv[1] not in STUDIES:
+        raise app.UsageError(f"accepted is one of {', '.join(STUDIES)}")
+    name, study = argv[1], STUDIES[argv[1]]
+    if _TABLE.value:
+        print(markdown(name))
+        return
+    seeds = range(_SEEDS.value or study.seeds)
+    # Whole seeds first: an interrupted study is then a smaller one.
+    cells = [
+        Cell(row, column, seed)
+        for seed, row, column in itertools.product(seeds, study.rows, study.columns)
+        if not _ONLY.value or row in _ONLY.value
+    ]
+    cores: SimpleQueue[int | None] = SimpleQueue()
+    for job in range(_JOBS.value):
+        cores.put(job if _JOBS.value > 1 else None)
+
+    def work(cell: Cell) -> dict:
+        core = cores.get()
+        try:
+            return run_cell(name, study, cell, core)
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(_JOBS.value) as pool:
+        found = dict(zip(cells, pool.map(work, cells), strict=True))
+    if not _ONLY.value:
+        records.write(
+            name,
+            {
+                "config": study.config,
+                "presets": study.presets,
+                "baseline": study.baseline,
+                "seeds": len(seeds),
+                "jobs": _JOBS.value,
+                "cells": summarise(study, found),
+            },
+        )
+
+
+if __name__ == "__main__":
+    app.run(main)
