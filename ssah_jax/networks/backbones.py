@@ -1,117 +1,259 @@
-"""Backbones: images `[B, H, W, ch]` to features `[B, D]`."""
+"""Backbones: images `[B, H, W, ch]` to features `[B, D]`, and what each one expects."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from ssah_jax.networks.layers import Domain, Norm, max_pool2
+from ssah_jax.networks import alexnet, efficientnet_lite, resnet, small_conv, vgg, vit
+from ssah_jax.networks.layers import Domain
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of each channel in [0, 1] that most ImageNet weights were trained with."""
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of each channel that goes with it."""
 
 
-class SmallConv(nn.Module):
-    """Blocks of 3x3 convolution, pooling, normalisation, ReLU; for 8 to 64 pixels.
+@dataclasses.dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone, and the images that its default weights were trained on.
 
-    A block halves the sides while they are at least 4 pixels long, so that one
-    definition serves 8-pixel digits and 64-pixel thumbnails. The feature is the
-    flattened last map up to 4x4 positions, and its mean beyond.
-
-    Attributes:
-        widths: channels of each block.
-        norm: see `layers.Norm`.
-        share_stats: see `layers.Norm`.
-        axis_name: see `layers.Norm`.
-    """
-
-    widths: Sequence[int] = (32, 64, 128)
-    norm: str = "batch"
-    share_stats: bool = False
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(
-        self, image: Float[Array, "B H W ch"], *, domain: Domain, train: bool
-    ) -> Float[Array, "B D"]:
-        """Compute the feature `[B, D]` of normalised images."""
-        x = image
-        for i, width in enumerate(self.widths):
-            x = nn.Conv(width, (3, 3), use_bias=self.norm == "none", name=f"conv{i}")(x)
-            if min(x.shape[1:3]) >= 4:
-                # Before the ReLU, which commutes with the maximum and is then
-                # applied to a quarter of the values.
-                x = max_pool2(x)
-            x = nn.relu(
-                Norm(
-                    self.norm, self.share_stats, True, self.axis_name, name=f"norm{i}"
-                )(x, domain=domain, train=train)
-            )
-        if x.shape[1] * x.shape[2] > 16:
-            return x.mean((1, 2))
-        return x.reshape(x.shape[0], -1)
-
-
-class AlexNet(nn.Module):
-    """AlexNet in its single-column form, for 224-pixel images.
-
-    Layers and sizes follow "One weird trick for parallelizing convolutional neural
-    networks" (https://arxiv.org/abs/1404.5997); D = 4096. There is no dropout: hash
-    learning in the field's code runs without it, and the step stays deterministic.
+    Weights of other origin may want another preprocessing; their source says which.
 
     Attributes:
-        width: units of the two fully connected layers.
+        network: makes the module; takes `dtype`, `frozen`, and the options of
+            `layers.Norm` where `normalised`.
+        feature: D; None where it depends on the image's size.
+        smallest: shortest side, in pixels.
+        stages: a regular expression for each stage that can be frozen, of the names
+            of its parameters (those directly under "params"), in order; empty for
+            "small_conv", whose blocks are counted by its widths.
+        multiple: sides of images are multiples of so many pixels.
+        image_size: side of the square that the weights were evaluated on, in pixels;
+            0 without weights.
+        crop: that side's share of the shorter side of the resized image.
+        mean: subtracted from each channel of images in [0, 1].
+        std: each channel is divided by it.
+        weights: default weights, in the words of the loader; empty for none.
+        normalised: whether it has normalisation layers with batch statistics.
+        reference: the paper's address.
     """
 
-    width: int = 4096
-
-    @nn.compact
-    def __call__(
-        self, image: Float[Array, "B H W ch"], *, domain: Domain, train: bool
-    ) -> Float[Array, "B D"]:
-        """Compute the feature `[B, D]` of normalised images of at least 63 pixels."""
-        del domain, train  # No normalisation layers, no dropout.
-        height, width = image.shape[1:3]
-        if min(height, width) < SMALLEST_IMAGE["alexnet"]:
-            # The last map would be empty, which not every version of JAX refuses.
-            raise ValueError(
-                f"alexnet: found images of {height} x {width} pixels, accepted are "
-                f"sides of at least {SMALLEST_IMAGE['alexnet']}"
-            )
-
-        def pool(x: Array) -> Array:
-            return nn.max_pool(x, (3, 3), strides=(2, 2))
-
-        x = nn.Conv(64, (11, 11), (4, 4), padding=2, name="conv0")(image)
-        x = pool(nn.relu(x))
-        x = pool(nn.relu(nn.Conv(192, (5, 5), padding=2, name="conv1")(x)))
-        x = nn.relu(nn.Conv(384, (3, 3), padding=1, name="conv2")(x))
-        x = nn.relu(nn.Conv(256, (3, 3), padding=1, name="conv3")(x))
-        x = pool(nn.relu(nn.Conv(256, (3, 3), padding=1, name="conv4")(x)))
-        x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.width, name="fc0")(x))
-        return nn.relu(nn.Dense(self.width, name="fc1")(x))
+    network: Callable[..., nn.Module]
+    feature: int | None
+    smallest: int
+    stages: tuple[str, ...]
+    multiple: int = 1
+    image_size: int = 224
+    crop: float = 0.875
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    weights: str = ""
+    normalised: bool = False
+    reference: str = ""
 
 
-BACKBONES = ("small_conv", "alexnet")
+_FIVE_AND_TWO = (*(f"conv{i}" for i in range(5)), "fc0", "fc1")
+_RESNET_STAGES = ("stem_.*", *(f"stage{i}_.*" for i in range(1, 5)))
+_VIT_STAGES = ("embed_.*", *(f"block{i}" for i in range(12)), "norm")
+
+SPECS: dict[str, BackboneSpec] = {
+    "small_conv": BackboneSpec(
+        small_conv.SmallConv,
+        None,
+        small_conv.SMALLEST,
+        (),
+        image_size=0,
+        mean=(0.5,),
+        std=(0.25,),
+        normalised=True,
+    ),
+    "alexnet": BackboneSpec(
+        alexnet.AlexNet,
+        4096,
+        alexnet.SMALLEST,
+        _FIVE_AND_TWO,
+        weights="torchvision:alexnet",
+        reference="https://arxiv.org/abs/1404.5997",
+    ),
+    "vgg_f": BackboneSpec(
+        alexnet.VGGF,
+        4096,
+        alexnet.SMALLEST,
+        _FIVE_AND_TWO,
+        reference="https://arxiv.org/abs/1405.3531",
+    ),
+    "vgg16": BackboneSpec(
+        vgg.VGG16,
+        4096,
+        vgg.SMALLEST,
+        (*(f"block{i}_.*" for i in range(5)), "fc0", "fc1"),
+        weights="hf:timm/vgg16.tv_in1k",
+        reference="https://arxiv.org/abs/1409.1556",
+    ),
+    "resnet18": BackboneSpec(
+        functools.partial(resnet.ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
+        512,
+        resnet.SMALLEST,
+        _RESNET_STAGES,
+        crop=0.95,
+        weights="hf:timm/resnet18.a1_in1k",
+        normalised=True,
+        reference="https://arxiv.org/abs/1512.03385",
+    ),
+    "resnet50": BackboneSpec(
+        resnet.ResNet,
+        2048,
+        resnet.SMALLEST,
+        _RESNET_STAGES,
+        crop=0.95,
+        weights="hf:timm/resnet50.a1_in1k",
+        normalised=True,
+        reference="https://arxiv.org/abs/1512.03385",
+    ),
+    "efficientnet_lite0": BackboneSpec(
+        efficientnet_lite.EfficientNetLite,
+        1280,
+        efficientnet_lite.SMALLEST,
+        ("stem_.*", *(f"stage{i}_.*" for i in range(1, 8)), "head_.*"),
+        # (x - 127) / 128 of its authors; timm's 0.5 and 0.5 are all but the same.
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        weights="hf:timm/tf_efficientnet_lite0.in1k",
+        normalised=True,
+        reference="https://arxiv.org/abs/1905.11946",
+    ),
+    "vit_b16": BackboneSpec(
+        vit.VisionTransformer,
+        768,
+        16,
+        _VIT_STAGES,
+        multiple=16,
+        crop=0.9,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        weights="hf:timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        reference="https://arxiv.org/abs/2010.11929",
+    ),
+    "vit_s14": BackboneSpec(
+        functools.partial(
+            vit.VisionTransformer,
+            patch=14,
+            grid=37,
+            width=384,
+            heads=6,
+            layer_scale=True,
+        ),
+        384,
+        14,
+        _VIT_STAGES,
+        multiple=14,
+        image_size=518,
+        crop=1.0,
+        weights="hf:timm/vit_small_patch14_dinov2.lvd142m",
+        reference="https://arxiv.org/abs/2304.07193",
+    ),
+}
+"""Every backbone by its config word."""
+
+BACKBONES = tuple(SPECS)
 """Accepted names of a backbone."""
 
-SMALLEST_IMAGE = {"small_conv": 8, "alexnet": 63}
+SMALLEST_IMAGE = {name: spec.smallest for name, spec in SPECS.items()}
 """Shortest side, in pixels, that each backbone accepts."""
 
 
 def build_backbone(
     name: str,
     *,
-    widths: Sequence[int],
-    norm: str,
-    share_stats: bool,
-    axis_name: str | None,
+    widths: Sequence[int] = (32, 64, 128),
+    norm: str = "batch",
+    share_stats: bool = False,
+    axis_name: str | None = None,
+    dtype: str = "float32",
+    frozen: int = 0,
 ) -> nn.Module:
     """Make the backbone of a config word.
 
+    Args:
+        name: one of `BACKBONES`.
+        widths: channels of the blocks of "small_conv"; others have their own.
+        norm: one of `layers.NORMS`, where the backbone is `normalised`. Pretrained
+            weights go with "batch".
+        share_stats: see `layers.Norm`.
+        axis_name: see `layers.Norm`.
+        dtype: of the computation; parameters, running statistics and the feature are
+            float32.
+        frozen: leading stages that do not learn: no gradient passes through them, and
+            their norms use and keep running statistics in training.
+
     Raises:
-        ValueError: if `name` is none of `BACKBONES`.
+        ValueError: if `name` is none of `BACKBONES`, or it has fewer stages.
     """
+    if name not in SPECS:
+        raise ValueError(
+            f"backbone: found {name!r}, accepted are {', '.join(BACKBONES)}"
+        )
+    spec = SPECS[name]
+    options: dict[str, object] = {"dtype": dtype, "frozen": frozen}
+    if spec.normalised:
+        options |= {"norm": norm, "share_stats": share_stats, "axis_name": axis_name}
     if name == "small_conv":
-        return SmallConv(tuple(widths), norm, share_stats, axis_name)
-    if name == "alexnet":
-        return AlexNet()
-    raise ValueError(f"backbone: found {name!r}, accepted are {', '.join(BACKBONES)}")
+        options["widths"] = tuple(widths)
+    stages = len(spec.stages) or len(widths)
+    if not 0 <= frozen <= stages:
+        raise ValueError(
+            f"frozen: found {frozen}, accepted for {name} are 0 to {stages} stages"
+        )
+    return spec.network(**options)
+
+
+def stage_of(name: str, parameter: str) -> int:
+    """Number of the stage that a group of parameters belongs to, from 0.
+
+    An optimiser leaves parameters of stages below `frozen` as they are: their
+    gradient is zero, but weight decay would still shrink them.
+
+    Args:
+        name: one of `BACKBONES`.
+        parameter: a name directly under the backbone's "params".
+
+    Raises:
+        ValueError: if no stage of the backbone has such a parameter.
+    """
+    if name == "small_conv" and re.fullmatch(r"(conv|norm)\d+", parameter):
+        return int(parameter[4:])
+    for stage, pattern in enumerate(SPECS[name].stages):
+        if re.fullmatch(pattern, parameter):
+            return stage
+    raise ValueError(f"{name}: found the parameter {parameter!r}, which it lacks")
+
+
+class Classifier(nn.Module):
+    """A backbone and the linear layer of its pretraining: images to logits.
+
+    For comparing pretrained weights with their origin; hashing does without.
+
+    Attributes:
+        backbone: the backbone.
+        classes: C.
+    """
+
+    backbone: nn.Module
+    classes: int = 1000
+
+    @nn.compact
+    def __call__(
+        self,
+        image: Float[Array, "B H W ch"],
+        *,
+        domain: Domain = "clean",
+        train: bool = False,
+    ) -> Float[Array, "B C"]:
+        """Compute logits `[B, C]` of normalised images."""
+        feature = self.backbone(image, domain=domain, train=train)
+        return nn.Dense(self.classes, name="logits")(feature)

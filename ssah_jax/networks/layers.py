@@ -3,7 +3,9 @@
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Domain = Literal["clean", "generated"]
@@ -24,6 +26,51 @@ def max_pool2(x: Float[Array, "B H W D"]) -> Float[Array, "B h w D"]:
     return jnp.maximum(x[:, :, 0:width:2], x[:, :, 1:width:2])
 
 
+def adaptive_mean(x: Float[Array, "B H W D"], side: int) -> Float[Array, "B s s D"]:
+    """Mean over `side` bins a side, whatever the size of the map `[B, H, W, D]`.
+
+    The bins are those of PyTorch's `AdaptiveAvgPool2d`: bin i of n spans positions
+    floor(i H / n) to ceil((i + 1) H / n), so bins overlap where n does not divide H
+    and repeat positions where n is larger.
+
+    Returns:
+        Map `[B, side, side, D]`; `x` itself if it has that size.
+    """
+
+    def bins(length: int) -> Float[Array, "s length"]:
+        weights = np.zeros((side, length), np.float32)
+        for i in range(side):
+            begin, end = i * length // side, -(-(i + 1) * length // side)
+            weights[i, begin:end] = 1 / (end - begin)
+        return jnp.asarray(weights, x.dtype)
+
+    height, width = x.shape[1:3]
+    if (height, width) == (side, side):
+        return x
+    return jnp.einsum("bhwd,sh,tw->bstd", x, bins(height), bins(width))
+
+
+def require_side(name: str, image: Float[Array, "B H W ch"], smallest: int) -> None:
+    """Refuse images whose last map would be empty or nothing but padding.
+
+    Raises:
+        ValueError: if a side is shorter than `smallest` pixels.
+    """
+    height, width = image.shape[1:3]
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"{name}: found images of {height} x {width} pixels, accepted are sides "
+            f"of at least {smallest}"
+        )
+
+
+def end_stage(
+    x: Float[Array, "B ..."], stage: int, frozen: int
+) -> Float[Array, "B ..."]:
+    """What leaves a stage: without a gradient after the last of `frozen` stages."""
+    return jax.lax.stop_gradient(x) if stage + 1 == frozen else x
+
+
 class Norm(nn.Module):
     """Normalisation whose statistics depend on the domain of the images.
 
@@ -40,12 +87,17 @@ class Norm(nn.Module):
         share_stats: let generated images use and move the clean statistics.
         affine: learn a scale and a bias for each channel.
         axis_name: mapped axis over which batch moments are averaged.
+        epsilon: added to batch variances.
+        dtype: of the result, such as "bfloat16"; None for the widest of image and
+            parameters. Moments are float32.
     """
 
     kind: str = "batch"
     share_stats: bool = False
     affine: bool = True
     axis_name: str | None = None
+    epsilon: float = 1e-5
+    dtype: str | None = None
 
     @nn.compact
     def __call__(
@@ -58,6 +110,8 @@ class Norm(nn.Module):
             x = nn.BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
+                epsilon=self.epsilon,
+                dtype=self.dtype,
                 use_bias=False,
                 use_scale=False,
                 axis_name=self.axis_name,
@@ -67,10 +121,14 @@ class Norm(nn.Module):
             groups = max(1, width // 8)
             while width % groups:
                 groups -= 1
-            x = nn.GroupNorm(num_groups=groups, use_bias=False, use_scale=False)(x)
+            x = nn.GroupNorm(
+                num_groups=groups, use_bias=False, use_scale=False, dtype=self.dtype
+            )(x)
         if self.affine and self.kind != "none":
             scale = self.param("scale", nn.initializers.ones, (width,))
             bias = self.param("bias", nn.initializers.zeros, (width,))
+            if self.dtype is not None:
+                scale, bias = scale.astype(self.dtype), bias.astype(self.dtype)
             x = x * scale.reshape((1,) * (x.ndim - 1) + (-1,)) + bias.reshape(
                 (1,) * (x.ndim - 1) + (-1,)
             )
