@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "encode": "hash images into binary codes, by a trained run",
     "index": "make codes searchable",
     "search": "find the indexed images nearest to a query image",
+    "weights": "download weights that others trained, and verify them",
 }
 """Name and purpose of each; module `ssah_jax.commands.NAME` has `add_arguments(parser)`
 and `run(options) -> int`."""
