@@ -72,6 +72,13 @@ def _balanced(x: Labelled, values: Float[Array, "B M"]) -> Float[Array, ""]:
     return _mean_of_pairs(x, weights * values)
 
 
+def _mean_of_kinds(
+    x: Labelled, values: Float[Array, "B M"], balanced: float
+) -> Float[Array, ""]:
+    """The mean over pairs, with similar ones as important as the rest where asked."""
+    return _balanced(x, values) if balanced else _mean_of_pairs(x, values)
+
+
 def ssah(
     x: Labelled,
     *,
@@ -97,29 +104,41 @@ def ssah(
     }
 
 
-def dsh(x: Labelled, *, margin: float = 2.0, quantisation: float = 0.1) -> Metrics:
+def dsh(
+    x: Labelled,
+    *,
+    margin: float = 2.0,
+    quantisation: float = 0.1,
+    balanced: float = 0.0,
+) -> Metrics:
     """DSH; `margin` is a multiple of K."""
     values = losses.dsh_loss(x.u, x.others, x.similar, margin=margin * x.u.shape[-1])
     return {
-        "pair": _mean_of_pairs(x, values),
+        "pair": _mean_of_kinds(x, values, balanced),
         QUANTISATION: quantisation
         * _mean_of_rows(x, losses.absolute_quantisation(x.u)),
     }
 
 
-def dpsh(x: Labelled, *, quantisation: float = 0.1) -> Metrics:
+def dpsh(x: Labelled, *, quantisation: float = 0.1, balanced: float = 0.0) -> Metrics:
     """DPSH."""
     return {
-        "pair": _mean_of_pairs(x, losses.dpsh_loss(x.u, x.others, x.similar)),
+        "pair": _mean_of_kinds(x, losses.dpsh_loss(x.u, x.others, x.similar), balanced),
         QUANTISATION: quantisation * _mean_of_rows(x, losses.squared_quantisation(x.u)),
     }
 
 
-def dhn(x: Labelled, *, alpha: float = 0.5, quantisation: float = 0.1) -> Metrics:
+def dhn(
+    x: Labelled,
+    *,
+    alpha: float = 0.5,
+    quantisation: float = 0.1,
+    balanced: float = 0.0,
+) -> Metrics:
     """DHN."""
     values = losses.dhn_loss(x.u, x.others, x.similar, alpha=alpha)
     return {
-        "pair": _mean_of_pairs(x, values),
+        "pair": _mean_of_kinds(x, values, balanced),
         QUANTISATION: quantisation
         * _mean_of_rows(x, losses.log_cosh_quantisation(x.u)),
     }

@@ -501,9 +501,9 @@ def test_dtsh_sampled_loss_is_unbiased():
 
 def test_dtsh_sampled_loss_draws_every_column_of_its_kind_alike():
     # Products are the columns' numbers: a draw shows in the loss which it was.
-    number = np.array([[3.0], [50.0], [7.0], [20.0], [90.0], [1.0]], np.float32)
-    similar = np.array([[True, False, True, True, False, False]])
-    where = np.array([[True, True, True, True, False, True]])
+    number = np.array([[3.0], [50.0], [7.0], [20.0], [90.0], [1.0], [5.0]], np.float32)
+    similar = np.array([[True, False, True, True, False, False, True]])
+    where = np.array([[True, True, True, True, True, True, False]])
     draw = jax.jit(
         jax.vmap(
             lambda key: dtsh_sampled_loss(
@@ -518,8 +518,8 @@ def test_dtsh_sampled_loss_draws_every_column_of_its_kind_alike():
         )
     )
     # margin - p + n, and softplus of that is the same.
-    found = 1000 - np.asarray(draw(jax.random.split(jax.random.key(1), 6000)))
-    wanted = [p - n for p in (3, 7, 20) for n in (50, 1)]
+    found = 1000 - np.asarray(draw(jax.random.split(jax.random.key(1), 9000)))
+    wanted = [p - n for p in (3, 7, 20) for n in (50, 90, 1)]
     values, counts = np.unique(found.round().astype(int), return_counts=True)
     assert sorted(wanted) == values.tolist()
     assert np.all(np.abs(counts - 1000) < 5 * math.sqrt(1000))

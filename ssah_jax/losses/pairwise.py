@@ -24,7 +24,7 @@ def logistic_pair_loss(
     `log(1 + exp(t)) - s t` with `t = alpha cos(u_i, v_j)`: the pairwise likelihood
     of DPSH (https://arxiv.org/abs/1511.03855) on the scale-free inner product of DHN's
     later code. Equal to binary cross-entropy, so `similar` may be a probability.
-    Presets: alpha 8 is this project's; thuml/HashGAN has 10 for CIFAR-10.
+    The preset alpha 8 is this project's; thuml/HashGAN has 10 for CIFAR-10.
 
     Cost: O(B M K) time, O(B M) memory.
 
