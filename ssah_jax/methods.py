@@ -168,7 +168,7 @@ def dch(x: Labelled, *, gamma: float = 20.0, quantisation: float = 0.1) -> Metri
     }
 
 
-def mihash(x: Labelled, *, bins: float = 0.0) -> Metrics:
+def mihash(x: Labelled, *, bins: float = 16.0) -> Metrics:
     """MIHash; as many bins as bits where `bins` is 0."""
     values = losses.mihash_loss(
         jnp.tanh(x.u),

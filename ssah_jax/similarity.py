@@ -15,12 +15,40 @@ def cosine(
         v: `[M, K]`.
         epsilon: lower bound of a row's norm; the gradient is finite at a zero row.
     """
+    return inner_product(unit_rows(u, epsilon=epsilon), unit_rows(v, epsilon=epsilon))
+
+
+def inner_product(
+    u: Float[Array, "B K"], v: Float[Array, "M K"]
+) -> Float[Array, "B M"]:
+    """Inner product of every pair of rows, `[B, M]`, in float32.
+
+    Args:
+        u: `[B, K]`, any real.
+        v: `[M, K]`.
+    """
+    u, v = u.astype(jnp.float32), v.astype(jnp.float32)
     # At full precision: accelerators would round the operands to 10 bits or fewer.
-    return jnp.matmul(
-        unit_rows(u, epsilon=epsilon),
-        unit_rows(v, epsilon=epsilon).T,
-        precision="highest",
-    )
+    return jnp.matmul(u, v.T, precision="highest")
+
+
+def squared_distance(
+    u: Float[Array, "B K"], v: Float[Array, "M K"]
+) -> Float[Array, "B M"]:
+    """Squared Euclidean distance of every pair of rows, `[B, M]`, at least 0.
+
+    As `|u|^2 + |v|^2 - 2 u . v`, with an absolute error of up to
+    `K 1e-7 (|u| + |v|)^2`. The floor at 0 is of the value alone: the gradient is that
+    of the distance everywhere.
+
+    Args:
+        u: `[B, K]`, any real.
+        v: `[M, K]`.
+    """
+    u, v = u.astype(jnp.float32), v.astype(jnp.float32)
+    squares = jnp.sum(u * u, axis=-1)[:, None] + jnp.sum(v * v, axis=-1)[None, :]
+    distance = squares - 2.0 * inner_product(u, v)
+    return distance + jax.lax.stop_gradient(jax.nn.relu(distance) - distance)
 
 
 def unit_rows(u: Float[Array, "B K"], *, epsilon: float = 1e-6) -> Float[Array, "B K"]:

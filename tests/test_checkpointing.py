@@ -49,6 +49,8 @@ def make_state(seed: int = 0, width: int = 4) -> TrainState:
         hnet_opt=hnet_opt,
         anet_opt=OPTIMISER.init(anet),
         centres=jnp.ones((2, 8)),
+        ties=jnp.ones(8),
+        bank={"count": jnp.int32(3)},
         pace=PaceState(
             threshold=jnp.float32(0.1),
             accepted=jnp.float32(0.5),

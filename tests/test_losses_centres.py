@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from ssah_jax import losses
 from ssah_jax.losses.centres import (
-    _hadamard,
     class_centres,
     init_ties,
     merged_centres,
     minimum_distance,
 )
+from ssah_jax.losses.hadamard import hadamard
 
 
 def signs(seed, *shape):
@@ -63,7 +63,7 @@ def check(centres, classes, bits):
 def test_hadamard_matrices_are_orthogonal_up_to_128():
     missing = set()
     for order in range(1, 129):
-        matrix = _hadamard(order)
+        matrix = hadamard(order)
         if matrix is None:
             missing.add(order)
             continue

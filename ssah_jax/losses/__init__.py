@@ -63,7 +63,7 @@ from ssah_jax.losses.ranking import (
     valid_anchors,
 )
 from ssah_jax.losses.reduce import all_rows, masked_mean
-from ssah_jax.losses.soft_histogram import kind_histograms, soft_histogram
+from ssah_jax.losses.soft_histogram import soft_histogram
 
 __all__ = [
     "CodeBank",
@@ -95,7 +95,6 @@ __all__ = [
     "hashnet_loss",
     "init_bank",
     "init_ties",
-    "kind_histograms",
     "log_cosh_quantisation",
     "logistic_pair_loss",
     "masked_mean",

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ssah_jax.similarity import unit_rows
+from ssah_jax.losses.hadamard import hadamard
+from ssah_jax.similarity import inner_product, unit_rows
 
 _BLOCK = 512
 """Candidates that are looked at together, and rows whose distances are."""
@@ -47,7 +48,7 @@ def class_centres(
     Raises:
         ValueError: one line: too few bits for the classes.
     """
-    matrix = _hadamard(bits) if num_classes <= 2 * bits else None
+    matrix = hadamard(bits) if num_classes <= 2 * bits else None
     if matrix is not None:
         order, flip, pick = jax.random.split(key, 3)
         rows = jax.random.permutation(pick, jnp.asarray(matrix))
@@ -92,7 +93,7 @@ def merged_centres(
         centres: `[C, K]` in {-1, +1}.
         ties: `[K]` in {-1, +1}, see `init_ties`.
     """
-    total = _inner(labels, centres.T)
+    total = inner_product(labels, centres.T)
     return jnp.where(total == 0, ties.astype(jnp.float32)[None, :], jnp.sign(total))
 
 
@@ -134,73 +135,12 @@ def minimum_distance(centres: Float[Array, "C K"]) -> Float[Array, ""]:
 
     def nearest(own: tuple[Array, Array]) -> Array:
         index, row = own
-        alike = _inner(row[None, :], centres)[0]
+        alike = inner_product(row[None, :], centres)[0]
         return jnp.max(jnp.where(jnp.arange(num_classes) == index, -bits, alike))
 
     rows = (jnp.arange(num_classes), centres)
     alike = jax.lax.map(nearest, rows, batch_size=min(_BLOCK, num_classes))
     return (bits - jnp.max(alike)) / 2
-
-
-def _inner(u: Float[Array, "B K"], v: Float[Array, "M K"]) -> Float[Array, "B M"]:
-    u, v = u.astype(jnp.float32), v.astype(jnp.float32)
-    return jnp.matmul(u, v.T, precision="highest")
-
-
-def _hadamard(order: int) -> np.ndarray | None:
-    """A matrix `[order, order]` in {-1, +1} with orthogonal rows, if one is found."""
-    if order == 1:
-        return np.ones((1, 1), np.float32)
-    if order == 2:
-        return np.array([[1, 1], [1, -1]], np.float32)
-    if order % 4:
-        return None
-    # Doubling first, so that powers of two are always Sylvester's.
-    for left in range(2, order):
-        if order % left == 0 and left <= order // left:
-            a, b = _hadamard(left), _hadamard(order // left)
-            if a is not None and b is not None:
-                return np.kron(a, b)
-    if _is_prime(order - 1):
-        return _paley_one(order - 1)
-    if order % 8 == 4 and _is_prime(order // 2 - 1):
-        return _paley_two(order // 2 - 1)
-    return None
-
-
-def _paley_one(q: int) -> np.ndarray:
-    """Of order q + 1, for a prime q = 3 mod 4: I + S with a skew conference matrix S.
-
-    Paley, "On Orthogonal Matrices", https://doi.org/10.1002/sapm1933121311.
-    """
-    skew = _conference(q)
-    skew[1:, 0] = -1
-    return skew + np.eye(q + 1, dtype=np.float32)
-
-
-def _paley_two(q: int) -> np.ndarray:
-    """Of order 2 (q + 1), for a prime q = 1 mod 4, of a symmetric conference matrix."""
-    inside = np.array([[1, 1], [1, -1]], np.float32)
-    diagonal = np.array([[1, -1], [-1, -1]], np.float32)
-    symmetric = _conference(q)
-    identity = np.eye(q + 1, dtype=np.float32)
-    return np.kron(symmetric, inside) + np.kron(identity, diagonal)
-
-
-def _conference(q: int) -> np.ndarray:
-    """The quadratic characters of i - j mod q, bordered by ones and a zero corner."""
-    character = np.full(q, -1, np.float32)
-    character[np.arange(1, q) ** 2 % q] = 1
-    character[0] = 0
-    index = np.arange(q)
-    matrix = np.ones((q + 1, q + 1), np.float32)
-    matrix[0, 0] = 0
-    matrix[1:, 1:] = character[(index[:, None] - index[None, :]) % q]
-    return matrix
-
-
-def _is_prime(n: int) -> bool:
-    return n > 1 and all(n % d for d in range(2, math.isqrt(n) + 1))
 
 
 def _count_codes(bits: int) -> int:
@@ -239,9 +179,11 @@ def _distant_codes(
     def add(state: Search) -> Search:
         centres, count, block, distance = state
         codes = candidates(block)
-        alike = jnp.where(numbers[None, :] < count, _inner(codes, centres), -bits)
+        alike = jnp.where(
+            numbers[None, :] < count, inner_product(codes, centres), -bits
+        )
         taken = jnp.max(alike, axis=-1) > bits - 2 * distance
-        near = _inner(codes, codes) > bits - 2 * distance
+        near = inner_product(codes, codes) > bits - 2 * distance
 
         def take(i: Array, chosen: Array) -> Array:
             free = ~taken[i] & ~jnp.any(chosen & near[i])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ssah_jax.losses.reduce import masked
-from ssah_jax.similarity import cosine
+from ssah_jax.similarity import cosine, squared_distance
 
 
 def dsh_loss(
@@ -46,7 +46,7 @@ def dsh_loss(
     """
     margin = 2.0 * u.shape[-1] if margin is None else margin
     similar = similar.astype(jnp.float32)
-    distance = _squared_distance(u, v)
+    distance = squared_distance(u, v)
     hinge = jax.nn.relu(margin - distance)
     return masked(0.5 * (similar * distance + (1.0 - similar) * hinge), where)
 
@@ -97,13 +97,3 @@ def dch_loss(
     near = jnp.log1p(distance / gamma)
     far = jnp.log1p(gamma / distance)
     return masked(similar * near + (1.0 - similar) * far, where)
-
-
-def _squared_distance(
-    u: Float[Array, "B K"], v: Float[Array, "M K"]
-) -> Float[Array, "B M"]:
-    u, v = u.astype(jnp.float32), v.astype(jnp.float32)
-    inner = jnp.matmul(u, v.T, precision="highest")
-    squares = jnp.sum(u * u, axis=-1)[:, None] + jnp.sum(v * v, axis=-1)[None, :]
-    distance = squares - 2.0 * inner
-    return distance + jax.lax.stop_gradient(jax.nn.relu(distance) - distance)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ssah_jax.losses.distance import _squared_distance
 from ssah_jax.losses.reduce import masked
+from ssah_jax.similarity import squared_distance
 
 
 def graph_pairs(
@@ -54,7 +54,7 @@ def graph_pairs(
     u, v = jax.lax.stop_gradient(u), jax.lax.stop_gradient(v)
     where = jnp.ones((len(u), len(v)), bool) if where is None else where
     # Columns that do not count come last, also after those at an infinite distance.
-    keys = (~where, _squared_distance(u, v), _columns(where))
+    keys = (~where, squared_distance(u, v), _columns(where))
     order = jax.lax.sort(keys, num_keys=3, dimension=1)[-1]
     rank = jnp.argsort(order, axis=1)
     count = jnp.sum(where, axis=1, keepdims=True).astype(jnp.float32)
@@ -97,7 +97,7 @@ def contrastive_loss(
         Loss of each pair, `[B, M]`, at least 0; 0 outside `where`.
     """
     similar = similar.astype(jnp.float32)
-    square = _squared_distance(u, v)
+    square = squared_distance(u, v)
     # The slope of the root is infinite at 0: there it is that of a constant.
     apart = square > 1e-12
     distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
@@ -139,7 +139,7 @@ def triplet_margin_loss(
     """
     where = jnp.ones(similar.shape, bool) if where is None else where
     near, away = where & similar, where & ~similar
-    distance = _squared_distance(u, v)
+    distance = squared_distance(u, v)
     # The loss does not change if all distances do: small numbers round less. Columns
     # that do not exist are 0, whatever they are multiplied by.
     least = jnp.min(jnp.where(where, distance, jnp.inf), 1, keepdims=True)

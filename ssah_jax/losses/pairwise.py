@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ssah_jax.losses.reduce import all_sum, masked, masked_mean
-from ssah_jax.similarity import cosine
+from ssah_jax.similarity import cosine, inner_product
 
 
 def logistic_pair_loss(
@@ -70,7 +70,7 @@ def dpsh_loss(
     Returns:
         Loss of each pair, `[B, M]`, at least 0; 0 outside `where`.
     """
-    return masked(_cross_entropy(0.5 * _inner(u, v), similar), where)
+    return masked(_cross_entropy(0.5 * inner_product(u, v), similar), where)
 
 
 def dhn_loss(
@@ -107,7 +107,7 @@ def dhn_loss(
     Returns:
         Loss of each pair, `[B, M]`, at least 0; 0 outside `where`.
     """
-    inner = _inner(u, v)
+    inner = inner_product(u, v)
     if limit is not None:
         inner = jax.lax.clamp(-limit, inner, limit)
     return masked(_cross_entropy(alpha * inner, similar), where)
@@ -143,7 +143,7 @@ def hashnet_loss(
         Loss of each pair, `[B, M]`, at least 0; 0 outside `where`.
     """
     alpha = 10.0 / u.shape[-1] if alpha is None else alpha
-    return masked(_cross_entropy(alpha * _inner(u, v), similar), where)
+    return masked(_cross_entropy(alpha * inner_product(u, v), similar), where)
 
 
 def hashnet_beta(
@@ -233,13 +233,6 @@ def balanced_pair_mean(
     return 0.5 * (
         masked_mean(values, where & similar, axis_name=axis_name)
         + masked_mean(values, where & ~similar, axis_name=axis_name)
-    )
-
-
-def _inner(u: Float[Array, "B K"], v: Float[Array, "M K"]) -> Float[Array, "B M"]:
-    # At full precision: accelerators would round the operands to 10 bits or fewer.
-    return jnp.matmul(
-        u.astype(jnp.float32), v.astype(jnp.float32).T, precision="highest"
     )
 
 

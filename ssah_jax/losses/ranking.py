@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ssah_jax.losses.reduce import masked
 from ssah_jax.losses.soft_histogram import kind_histograms
+from ssah_jax.similarity import inner_product
 
 _LEAST = 1e-6
 """Least count, in items, whose logarithm is taken."""
@@ -180,7 +181,7 @@ def dtsh_loss(
     Returns:
         Loss of each anchor, `[B]`, at least 0; 0 without either kind.
     """
-    product = scale * _inner(u, v)
+    product = scale * inner_product(u, v)
     positive, negative = _kinds(similar, where)
     count = jnp.sum(positive, axis=-1)
     # Similar columns first, each row its own: step r takes every row's r-th one, and
@@ -245,7 +246,7 @@ def dtsh_sampled_loss(
     """
     if draws < 1:
         raise ValueError(f"draws: found {draws}, accepted is at least 1")
-    product = scale * _inner(u, v)
+    product = scale * inner_product(u, v)
     own, other = (
         jnp.take_along_axis(product, _draw(kind_key, kind, draws), axis=-1)
         for kind_key, kind in zip(
@@ -279,14 +280,9 @@ def _kinds(
     return similar & where, ~similar & where
 
 
-def _inner(u: Float[Array, "B K"], v: Float[Array, "M K"]) -> Float[Array, "B M"]:
-    u, v = u.astype(jnp.float32), v.astype(jnp.float32)
-    return jnp.matmul(u, v.T, precision="highest")
-
-
 def _distance(u: Float[Array, "B K"], v: Float[Array, "M K"]) -> Float[Array, "B M"]:
     """Hamming distance in bits for codes in {-1, +1}, and linear between."""
-    return (u.shape[-1] - _inner(u, v)) / 2.0
+    return (u.shape[-1] - inner_product(u, v)) / 2.0
 
 
 def _log(count: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
