@@ -1,10 +1,12 @@
-"""A trained run beside an untrained H-Net and ITQ: same split, same bits.
+"""A trained run beside an untrained H-Net, ITQ and LSH: same split, same bits.
 
     python benchmarks/baselines.py --workdir runs/digits --name digits
 
 ITQ (iterative quantisation, FAISS's) sees raw pixels, reduced by PCA to at most their
-number, learnt on the unlabelled images; it uses no labels. The untrained H-Net is the
-state before the first step, over several seeds.
+number, learnt on the unlabelled images; it uses no labels. LSH is signs of random
+projections of the same numbers less their mean, over several seeds. The untrained H-Net
+is the state before the first step, over several seeds. Of a run on stored features
+(`ssah features`) both see these in the place of pixels.
 """
 
 import json
@@ -24,7 +26,7 @@ from ssah_jax.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _NAME = flags.DEFINE_string("name", None, "benchmarks/results/NAME.json", required=True)
-_SEEDS = flags.DEFINE_integer("seeds", 5, "Untrained networks.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Untrained networks, and projections.")
 
 
 def itq_codes(
@@ -38,10 +40,22 @@ def itq_codes(
     )
 
 
+def lsh_codes(
+    learn: np.ndarray, bits: int, seed: int, *others: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Random projections of rows of numbers, centred by the mean of `learn`."""
+    generator = np.random.default_rng(seed)
+    mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
+    planes = generator.standard_normal((learn.shape[1], bits), np.float32)
+    return tuple((rows - mean[None]) @ planes for rows in others)
+
+
 def pace_by_tenth(workdir: Workdir, steps: int) -> list[dict[str, float]]:
     """Mean threshold, hardness and accepted share over each tenth of a run."""
     names = ("pace/threshold", "pace/hardness", "pace/accepted")
     lines = [line for line in workdir.read_metrics() if names[0] in line]
+    if not lines:
+        return []  # Of a run without hard samples.
     tenths = []
     for tenth in range(10):
         first, last = tenth * steps / 10, (tenth + 1) * steps / 10
@@ -70,21 +84,27 @@ def main(_: list[str]) -> None:
 
     def pixels(indices):
         images, _ = Reader(source.images)(indices)
-        return images.reshape(len(images), -1) / np.float32(255)
+        rows = images.reshape(len(images), -1).astype(np.float32)
+        return rows / 255 if images.dtype == np.uint8 else rows
 
-    query, database = itq_codes(
-        pixels(split.unlabelled),
-        config.bits,
-        pixels(split.query),
-        pixels(split.database),
+    learn, query, database = map(
+        pixels, (split.unlabelled, split.query, split.database)
     )
-    itq = retrieval.evaluate(
-        query,
-        source.labels[split.query],
-        database,
-        source.labels[split.database],
-        top_k=config.eval.top_k or None,
-    )
+
+    def measure(codes):
+        return retrieval.evaluate(
+            codes[0],
+            source.labels[split.query],
+            codes[1],
+            source.labels[split.database],
+            top_k=config.eval.top_k or None,
+        )["map"]
+
+    itq = measure(itq_codes(learn, config.bits, query, database))
+    lsh = [
+        measure(lsh_codes(learn, config.bits, seed, query, database))
+        for seed in range(_SEEDS.value)
+    ]
     trained = json.loads(workdir.results.read_text())
     records.write(
         _NAME.value,
@@ -102,7 +122,9 @@ def main(_: list[str]) -> None:
             "pace_by_tenth": pace_by_tenth(workdir, trained["steps"]),
             "map": {
                 "trained": trained["map"],
-                "itq": itq["map"],
+                "itq": itq,
+                "lsh_mean": statistics.mean(lsh),
+                "lsh_sd": statistics.stdev(lsh),
                 "untrained_mean": statistics.mean(untrained),
                 "untrained_sd": statistics.stdev(untrained),
             },

@@ -101,6 +101,25 @@ def config_from_flags() -> tuple[Config, Path]:
     return config, Path("runs") / f"{name}-{digest}"
 
 
+def read_config_file(filename: str) -> Config:
+    """The validated configuration of a file, for commands without absl's flags.
+
+    Args:
+        filename: as after `--config=`, presets included.
+
+    Raises:
+        ConfigError: there is no such file, or it or its presets are not valid.
+    """
+    _check_config_file(["", f"--config={filename}"])
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    try:
+        values(["ssah", f"--config={filename}"])
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(_innermost(error)) from error
+    return config_lib.from_config_dict(values.config.to_dict())
+
+
 def run_and_step(
     workdir: str | None, checkpoint: str | None, step: str
 ) -> tuple[Path, str]:

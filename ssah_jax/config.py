@@ -7,6 +7,7 @@ compiles; the library itself sees only the frozen dataclasses below.
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
@@ -16,11 +17,15 @@ from ml_collections import ConfigDict
 from ssah_jax.data.images import RESIZES
 from ssah_jax.data.protocols import PROTOCOLS
 from ssah_jax.methods import METHODS, POINTWISE, parse_options
-from ssah_jax.networks.backbones import BACKBONES
+from ssah_jax.networks.backbones import BACKBONES, SPECS, num_stages
 from ssah_jax.networks.layers import NORMS
+from ssah_jax.networks.weight_tables import CONVERTIBLE
 from ssah_jax.pacing import WEIGHT_KINDS
 
-SOURCES = ("digits", "idx", "synthetic", "folder", "list", "nus_wide", "tfds")
+SOURCES = (
+    *("digits", "idx", "synthetic", "folder", "list", "nus_wide", "tfds"),
+    "features",
+)
 """Accepted words for where images come from."""
 
 
@@ -112,16 +117,34 @@ class HNetConfig:
     """The hashing network; see `ssah_jax.networks.hnet.HNet`.
 
     Attributes:
-        backbone: "small_conv" or "alexnet".
+        backbone: one of `ssah_jax.networks.backbones.SPECS`; "features" goes with
+            the source of that name.
         widths: channels of the blocks of "small_conv".
         norm: "batch", "group" or "none".
         share_stats: let clean and generated images share batch statistics.
+        weights: where the backbone starts from: a file, "hf:OWNER/NAME" or
+            "torchvision:NAME" as in `ssah_jax.pretrained.locate`, "default" for the
+            backbone's own, or the workdir of a run; empty for random values.
+        frozen: leading stages of the backbone that do not learn; -1 for all.
+        dtype: of the backbone's computation: "float32" or "bfloat16".
+        image_size: images are resized to squares of so many pixels a side before the
+            backbone; 0 leaves them.
     """
 
     backbone: str = "small_conv"
     widths: tuple[int, ...] = (32, 64, 128)
     norm: str = "batch"
     share_stats: bool = False
+    weights: str = ""
+    frozen: int = 0
+    dtype: str = "float32"
+    image_size: int = 0
+
+    @property
+    def frozen_stages(self) -> int:
+        """How many stages of the backbone do not learn, from 0."""
+        stages = num_stages(self.backbone, widths=self.widths)
+        return stages if self.frozen == -1 else self.frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +282,8 @@ class OptimConfig:
         weight_decay: of H-Net's matrices and kernels.
         clip_norm: largest global norm of either gradient.
         ema_decay: of the teacher, reached gradually: min(decay, (1 + t) / (10 + t)).
+        backbone_rate: factor on the learning rate of the backbone's parameters; 0.05
+            to 0.1 is common with pretrained weights.
     """
 
     learning_rate: float = 2e-3
@@ -267,6 +292,7 @@ class OptimConfig:
     weight_decay: float = 5e-4
     clip_norm: float = 5.0
     ema_decay: float = 0.995
+    backbone_rate: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -466,7 +492,8 @@ def _validate(config: Config) -> None:
         "at least 0",
         *["seed", "data.num_validation", "data.max_shift", "eval.every", "eval.top_k"],
         *["labels_per_class", "data.num_queries", "data.num_labelled"],
-        *["data.image_size", "data.crop_size"],
+        *["data.image_size", "data.crop_size", "hnet.image_size"],
+        "optim.backbone_rate",
         *[
             "loss.pair",
             "loss.point",
@@ -519,6 +546,7 @@ def _validate(config: Config) -> None:
     one_of("data.on_error", ("raise", "skip"))
     one_of("hnet.backbone", BACKBONES)
     one_of("hnet.norm", NORMS)
+    one_of("hnet.dtype", ("float32", "bfloat16"))
     one_of("anet.kind", ("anet", "random", "none"))
     one_of("anet.trainer", ("score", "straight_through"))
     one_of("anet.fill", ("zero", "mean", "noise"))
@@ -526,6 +554,7 @@ def _validate(config: Config) -> None:
     one_of("loss.name", tuple(METHODS))
     one_of("pace.rule", ("feedback", "schedule"))
     one_of("pace.weight", WEIGHT_KINDS)
+    _check_backbone(config)
     if config.pace.start > config.pace.end:
         raise ConfigError(
             f"config.pace.start: found {config.pace.start}, accepted is at most "
@@ -561,4 +590,101 @@ def _validate(config: Config) -> None:
         raise ConfigError(
             f"config.data.std: found {len(config.data.std)} values, accepted are as "
             f"many as in config.data.mean, {len(config.data.mean)}"
+        )
+
+
+def _check_backbone(config: Config) -> None:
+    """Raise ConfigError if fields of H-Net do not fit its backbone."""
+    hnet = config.hnet
+    name, spec = hnet.backbone, SPECS[hnet.backbone]
+    stages = num_stages(name, widths=hnet.widths)
+    if not -1 <= hnet.frozen <= stages:
+        raise ConfigError(
+            f"config.hnet.frozen: found {hnet.frozen}, accepted for {name} are 0 to "
+            f"{stages} stages, or -1 for all"
+        )
+    anet = config.anet
+    learns = anet.kind == "anet" and anet.trainer == "straight_through"
+    if hnet.frozen and learns:
+        # No gradient reaches the images through a frozen stage.
+        raise ConfigError(
+            f"config.anet.trainer: found {anet.trainer}, accepted is score while "
+            f"config.hnet.frozen is {hnet.frozen}"
+        )
+    if hnet.image_size:
+        check_side(hnet.image_size, hnet.image_size, backbone=name, where="")
+    if re.match("default$|hf:|torchvision:|https?:", hnet.weights):
+        check_others_weights(config)
+    if hnet.weights == "default" and not spec.weights:
+        raise ConfigError(
+            f"config.hnet.weights: found default, accepted for {name} is a file or a "
+            "workdir, as it has no default weights"
+        )
+    if (name == "features") != (config.data.source == "features"):
+        raise ConfigError(
+            f"config.hnet.backbone: found {name} with the data source "
+            f"{config.data.source}, accepted is features with features, and no other"
+        )
+    if name == "features":
+        for field, value in (
+            ("anet.kind", "none"),
+            ("data.crop_size", 0),
+            ("hnet.image_size", 0),
+            ("hnet.weights", ""),
+        ):
+            group, _, last = field.partition(".")
+            found = getattr(getattr(config, group), last)
+            if found != value:
+                raise ConfigError(
+                    f"config.{field}: found {found!r}, accepted is {value!r} with "
+                    "stored features"
+                )
+
+
+def check_others_weights(config: Config) -> None:
+    """Check that weights of others can be the backbone's.
+
+    Raises:
+        ConfigError: none exist for the backbone, or not for its normalisation.
+    """
+    hnet = config.hnet
+    if hnet.backbone not in CONVERTIBLE:
+        raise ConfigError(
+            f"config.hnet.weights: found {hnet.weights!r}, accepted for "
+            f"{hnet.backbone} is none or the workdir of a run; others' weights exist "
+            f"for {', '.join(CONVERTIBLE)}"
+        )
+    if SPECS[hnet.backbone].normalised and hnet.norm != "batch":
+        raise ConfigError(
+            f"config.hnet.norm: found {hnet.norm}, accepted is batch with weights of "
+            f"{hnet.backbone}"
+        )
+
+
+def check_side(height: int, width: int, *, backbone: str, where: str) -> None:
+    """Check that a backbone takes images of a size.
+
+    Args:
+        height: of the images, in pixels.
+        width: likewise.
+        backbone: one of `BACKBONES`.
+        where: what has images of this size; empty for `hnet.image_size`.
+
+    Raises:
+        ConfigError: they are too small, or no multiple of its patches.
+    """
+    spec = SPECS[backbone]
+    found = f"{height} x {width} in {where}" if where else str(height)
+    field, hint = "hnet.image_size", ""
+    if where:
+        field, hint = "hnet.backbone", "; config.hnet.image_size resizes them"
+    if min(height, width) < spec.smallest:
+        raise ConfigError(
+            f"config.{field}: {backbone} accepts images of at least {spec.smallest} "
+            f"pixels, found {found}{hint}"
+        )
+    if height % spec.multiple or width % spec.multiple:
+        raise ConfigError(
+            f"config.{field}: {backbone} accepts sides that are multiples of "
+            f"{spec.multiple} pixels, found {found}{hint}"
         )

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64
 from ssah_jax import checkpointing, parallel, steps
 from ssah_jax.config import Config
 from ssah_jax.data import ImageSequence, SkippedImages, eval_batches
+from ssah_jax.objectives import build_hnet
 from ssah_jax.types import TrainState
 from ssah_jax.workdir import ModelInfo, Workdir
 
@@ -144,8 +145,10 @@ def load_encoder(workdir: Workdir, wanted: str = "last") -> Encoder:
 
 def _fingerprint(config: Config, info: ModelInfo, state: TrainState) -> str:
     """A digest of parameters, statistics and what else codes depend on."""
-    data = config.data
-    seen = (config.hnet, data.mean, data.std, info.image_shape, data.resize)
+    data, net = config.data, build_hnet(config)
+    # Not where the weights came from, nor what did not learn.
+    hnet = dataclasses.replace(config.hnet, weights="", frozen=0)
+    seen = (hnet, net.mean, net.std, net.channels, info.image_shape, data.resize)
     digest = hashlib.sha256(repr((*seen, data.crop_size)).encode())
     for leaf in jax.tree.leaves((state.teacher, state.teacher_stats)):
         digest.update(np.asarray(leaf).tobytes())

@@ -11,9 +11,9 @@ from jaxtyping import Float32, Int64
 
 from ssah_jax import gallery, parallel, pictures, retrieval
 from ssah_jax.config import Config
-from ssah_jax.data import DataError, seeded
+from ssah_jax.data import DataError, ImageSequence, seeded
 from ssah_jax.encoder import code_batches
-from ssah_jax.experiment import Experiment
+from ssah_jax.experiment import Experiment, images_to_show
 from ssah_jax.retrieval.statistics import code_statistics
 from ssah_jax.types import TrainState
 
@@ -120,7 +120,8 @@ class Evaluator:
     def draw_gallery(self, encoded: EncodedSets) -> gallery.Gallery:
         """Best, typical and worst queries with their nearest images, as pictures.
 
-        An image that can no longer be read is a grey square.
+        An image that can no longer be read is a grey square. Of stored features there
+        are pictures where the images that they are features of are still there.
         """
         source, config = self._experiment.source, self._experiment.config
         sets = self._labelled(encoded)
@@ -135,14 +136,10 @@ class Evaluator:
         )
         shown = [image for query in queries for image in (query, *query["neighbours"])]
         indices = sorted({image["index"] for image in shown})
-        return gallery.Gallery(queries, {i: self._picture(i) for i in indices})
-
-    def _picture(self, index: int) -> bytes:
-        try:
-            image = self._experiment.source.images[index]
-        except DataError:
-            return pictures.draw_missing()
-        return pictures.draw_picture(image)
+        images = images_to_show(self._experiment)
+        if images is None:
+            return gallery.Gallery(queries, {})
+        return gallery.Gallery(queries, {i: _picture(images, i) for i in indices})
 
     def _encode_sets(
         self,
@@ -171,6 +168,14 @@ class Evaluator:
             top_k=config.eval.top_k or None,
             precision_at=config.eval.precision_at,
         )
+
+
+def _picture(images: ImageSequence, index: int) -> bytes:
+    try:
+        image = images[index]
+    except DataError:
+        return pictures.draw_missing()
+    return pictures.draw_picture(image)
 
 
 def versions() -> dict[str, str]:

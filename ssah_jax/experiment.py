@@ -9,9 +9,16 @@ import jax
 import numpy as np
 
 from ssah_jax import data as data_lib
-from ssah_jax.config import Config, ConfigError, DataConfig
+from ssah_jax.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    check_side,
+    from_config_dict,
+)
 from ssah_jax.data import (
     DataError,
+    ImageSequence,
     SkippedImages,
     Source,
     Split,
@@ -19,8 +26,9 @@ from ssah_jax.data import (
     make_split,
     train_iterator,
 )
+from ssah_jax.data.features import read_feature_info, source_digest
 from ssah_jax.data.images import Resize
-from ssah_jax.networks import SMALLEST_IMAGE
+from ssah_jax.networks.weight_tables import CONVERTIBLE
 from ssah_jax.workdir import ModelInfo
 
 _TABLES = (".csv", ".tsv", ".parquet")
@@ -64,7 +72,7 @@ def prepare(config: Config) -> Experiment:
         ValueError: one line on what does not fit: a file, a field, a number.
     """
     data = config.data
-    source = _load(data, seed=config.seed)
+    source = load_source(config)
     if data.store != "disk":
         source = data_lib.in_memory(source, threads=data.threads)
     split = make_split(
@@ -107,6 +115,24 @@ def iterate(experiment: Experiment, *, seed: int | None = None) -> TrainIterator
     )
 
 
+def images_to_show(experiment: Experiment) -> ImageSequence | None:
+    """The images of an experiment as people see them.
+
+    Of stored features those that they are features of; None where these cannot be
+    loaded any more, or have changed.
+    """
+    config, source = experiment.config, experiment.source
+    if config.data.source != "features":
+        return source.images
+    info = read_feature_info(Path(config.data.path).expanduser())
+    try:
+        original = load_source(from_config_dict(info.config))
+    except ValueError:
+        return None
+    same = source_digest(original) == info.origin.source_digest
+    return original.images if same else None
+
+
 def check_devices(config: Config) -> None:
     """Check that the devices of all processes can share a training batch equally.
 
@@ -122,8 +148,15 @@ def check_devices(config: Config) -> None:
             )
 
 
-def _load(data: DataConfig, *, seed: int) -> Source:
-    """The data set that the configuration names."""
+def load_source(config: Config) -> Source:
+    """The data set that the configuration names, before any split.
+
+    Raises:
+        ValueError: one line on what does not fit: a file, a field.
+    """
+    data, seed = config.data, config.seed
+    if data.source == "features":
+        return _load_features(data)
     size, channels = data.image_size, data.channels
     resize = cast(Resize, data.resize)
     if data.source == "digits":
@@ -180,6 +213,23 @@ def _load(data: DataConfig, *, seed: int) -> Source:
     return data_lib.image_folder(path, size=size, resize=resize, channels=channels)
 
 
+def _load_features(data: DataConfig) -> Source:
+    """Stored features, which no augmentation of images may touch."""
+    for field, wanted in (("max_shift", 0), ("flip", False)):
+        found = getattr(data, field)
+        if found != wanted:
+            raise ConfigError(
+                f"config.data.{field}: found {found!r}, accepted is {wanted!r} with "
+                "stored features"
+            )
+    if not data.path:
+        raise ConfigError(
+            "config.data.path: found none, accepted is a directory that "
+            "`ssah features` wrote"
+        )
+    return data_lib.features_source(Path(data.path).expanduser())
+
+
 def _check_images(experiment: Experiment) -> None:
     config, source = experiment.config, experiment.source
     height, width, channels = source.image_shape
@@ -189,13 +239,16 @@ def _check_images(experiment: Experiment) -> None:
             f"most the {min(height, width)} pixels of images in {source.name}"
         )
     height, width, _ = experiment.image_shape
-    smallest = SMALLEST_IMAGE[config.hnet.backbone]
-    if min(height, width) < smallest:
+    hnet = config.hnet
+    if not hnet.image_size:
+        check_side(height, width, backbone=hnet.backbone, where=source.name)
+    if hnet.weights and hnet.backbone in CONVERTIBLE and channels not in (1, 3):
         raise ConfigError(
-            f"config.hnet.backbone: {config.hnet.backbone} accepts images of at least "
-            f"{smallest} pixels, found {height} x {width} in {source.name}"
+            f"config.hnet.weights: found {hnet.weights!r}, accepted is '' for images "
+            f"of {channels} channels as in {source.name}, neither grey nor in colour"
         )
-    if len(config.data.mean) not in (1, channels):
+    stored = config.data.source == "features"
+    if len(config.data.mean) not in (1, channels) and not stored:
         raise ConfigError(
             f"config.data.mean: found {len(config.data.mean)} values, accepted are 1 "
             f"or {channels}, the channels of {source.name}"

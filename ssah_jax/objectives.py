@@ -17,6 +17,8 @@ from ssah_jax.config import Config
 from ssah_jax.consistent import consistent_loss
 from ssah_jax.losses.reduce import all_rows, all_sum, first_row, masked_mean
 from ssah_jax.networks import Domain, HNet
+from ssah_jax.networks.backbones import SPECS
+from ssah_jax.networks.weight_tables import CONVERTIBLE
 from ssah_jax.types import AlignmentState, HashOutputs, Metrics, Params, TrainState
 from ssah_jax.views import Generated, Views, generate, max_angle, propose
 
@@ -76,16 +78,27 @@ class HNetAux(NamedTuple):
 
 
 def build_hnet(config: Config, *, axis_name: str | None = None) -> HNet:
-    """H-Net as configured; batch moments are averaged over `axis_name`."""
+    """H-Net as configured; batch moments are averaged over `axis_name`.
+
+    Where the backbone begins with others' weights, its images are normalised as these
+    expect, and not by the moments of the data set.
+    """
+    spec = SPECS[config.hnet.backbone]
+    others = bool(config.hnet.weights) and config.hnet.backbone in CONVERTIBLE
+    stored = config.hnet.backbone == "features"
     return HNet(
         bits=config.bits,
-        mean=config.data.mean,
-        std=config.data.std,
+        mean=spec.mean if others or stored else config.data.mean,
+        std=spec.std if others or stored else config.data.std,
         backbone=config.hnet.backbone,
         widths=config.hnet.widths,
         norm=config.hnet.norm,
         share_stats=config.hnet.share_stats,
         axis_name=axis_name,
+        dtype=config.hnet.dtype,
+        frozen=config.hnet.frozen_stages,
+        image_size=config.hnet.image_size,
+        channels=3 if others else 0,
     )
 
 

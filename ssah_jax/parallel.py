@@ -28,6 +28,9 @@ TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 EncodeStep = Callable[[Params, Params, Any], jax.Array]
 """From parameters, statistics and sharded images to codes `[D, B/D, K]`."""
 
+ApplyStep = Callable[[Params, Any], jax.Array]
+"""From parameters and sharded images to rows `[D, B/D, ...]`."""
+
 
 def _mesh() -> Mesh:
     return Mesh(np.asarray(jax.local_devices()), (AXIS,))
@@ -88,3 +91,16 @@ def pmap_encode_step(config: Config) -> EncodeStep:
     """Encoding over local devices: `sharded [D, B/D, ...] -> codes [D, B/D, K]`."""
     step = partial(steps.encode_step, config=config)
     return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=0)
+
+
+def pmap_apply(function: Callable[[Params, Any], jax.Array]) -> ApplyStep:
+    """A function of parameters and images over local devices.
+
+    Args:
+        function: from parameters, the same everywhere, and images `[B/D, ...]`.
+
+    Returns:
+        From replicated parameters and sharded images `[D, B/D, ...]` to what the
+        function returns, `[D, B/D, ...]`.
+    """
+    return jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=0)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from ssah_jax import losses, methods, pacing
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import all_sum
+from ssah_jax.networks import backbone_scope
 from ssah_jax.objectives import (
     Carried,
     anet_objective,
@@ -37,6 +38,7 @@ def init_state(
     config: Config,
     image_shape: tuple[int, int, int],
     num_classes: int,
+    backbone: Params | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -45,13 +47,20 @@ def init_state(
         config: of the run.
         image_shape: (H, W, ch) of the images as the networks see them.
         num_classes: C.
+        backbone: "params" and "batch_stats" that the backbone begins with, all of
+            them; None for random ones.
     """
     hnet_key, anet_key, centre_key, root = jax.random.split(key, 4)
     image = jnp.zeros((1, *image_shape))
-    hnet = build_hnet(config)
-    variables = hnet.init(hnet_key, image, method="both_domains")
+    variables = hnet_variables(hnet_key, config=config, image_shape=image_shape)
     anet = build_anet(config).init(anet_key, image)["params"]
     params, stats = variables["params"], variables.get("batch_stats", {})
+    if backbone is not None:
+        scope = backbone_scope(config.hnet.backbone)
+        # Copies: both domains may begin with the same array.
+        given = jax.tree.map(jnp.array, backbone)
+        params = params | {scope: given["params"]}
+        stats = stats | ({scope: given["batch_stats"]} if scope in stats else {})
     loss_keys = jax.random.split(jax.random.fold_in(centre_key, 0))
     if config.loss.name in methods.CLASSIFIERS:
         shape = (num_classes, config.bits)
@@ -83,6 +92,20 @@ def init_state(
         pace=pacing.init_pace(config.pace.start),
         alignment=AlignmentState(prior=uniform, predicted=jnp.copy(uniform)),
     )
+
+
+def hnet_variables(
+    key: Key[Array, ""], *, config: Config, image_shape: tuple[int, int, int]
+) -> Params:
+    """H-Net's random variables, with the statistics of both domains.
+
+    Args:
+        key: of the draws.
+        config: of the run.
+        image_shape: (H, W, ch) of the images as the networks see them.
+    """
+    image = jnp.zeros((1, *image_shape))
+    return build_hnet(config).init(key, image, method="both_domains")
 
 
 class Gradients(NamedTuple):
@@ -174,7 +197,15 @@ def train_step(
     )
 
     def follow(new: Params, running: Params) -> Params:
-        return optax.incremental_update(new, running, 1.0 - decay)
+        moved = optax.incremental_update(new, running, 1.0 - decay)
+        if not config.hnet.frozen_stages:
+            return moved
+
+        def keep(new: Array, running: Array, moved: Array) -> Array:
+            # The average of equal numbers is another one after rounding.
+            return jnp.where(new == running, running, moved)
+
+        return jax.tree.map(keep, new, running, moved)
 
     return state.replace(
         step=state.step + 1,
@@ -199,14 +230,18 @@ def gather_batch(pool: ImagePool, rows: BatchRows) -> Batch:
 
 
 def encode_step(
-    params: Params, stats: Params, image: UInt8[Array, "B H W ch"], *, config: Config
+    params: Params,
+    stats: Params,
+    image: UInt8[Array, "B H W ch"] | Float[Array, "B H W ch"],
+    *,
+    config: Config,
 ) -> Float[Array, "B K"]:
     """Real-valued codes `[B, K]` of images, by running statistics.
 
     Args:
         params: H-Net's parameters, of the teacher as a rule.
         stats: their running statistics.
-        image: uint8 `[B, H, W, ch]`.
+        image: uint8 `[B, H, W, ch]`, or features, float `[B, 1, 1, D]`.
         config: of the run; static.
     """
     return encode(params, stats, clean_view(image, config=config), config=config)

@@ -20,8 +20,9 @@ from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.data.reading import Reader
 from ssah_jax.experiment import Experiment, check_devices, iterate
 from ssah_jax.gallery import Gallery, write_gallery
-from ssah_jax.types import Batch, ImagePool, TrainState
+from ssah_jax.types import Batch, ImagePool, Params, TrainState
 from ssah_jax.views import generate, make_views
+from ssah_jax.warm_start import load_backbone
 from ssah_jax.workdir import Workdir, write_atomically
 
 _STRIP_IMAGES = 12
@@ -62,16 +63,24 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
     """Set up a new run, or resume the one that lives in the workdir.
 
     Raises:
-        ValueError: one line: devices, workdir or checkpoint do not fit the
+        ValueError: one line: devices, workdir, weights or checkpoint do not fit the
             configuration. The workdir is then untouched.
     """
     config = experiment.config
     check_devices(config)
     workdir.check_free_for(config)
-    state = parallel.replicate(init_state(experiment))
+    info, backbone = experiment.info, None
+    # A run that has a checkpoint no longer needs the weights that it began with.
+    if config.hnet.weights and not _has_checkpoint(workdir):
+        found = load_backbone(config, experiment.image_shape)
+        info = dataclasses.replace(
+            info, weights=found.spec, weights_sha256=found.sha256
+        )
+        backbone = found.variables
+    workdir.check_same_data(info)
+    state = parallel.replicate(init_state(experiment, backbone=backbone))
     iterator = iterate(experiment)
-    workdir.check_same_data(experiment.info)
-    workdir.create(config, split_to_json(experiment.split), experiment.info)
+    workdir.create(config, split_to_json(experiment.split), info)
     workdir.write_missing(experiment.source.missing)
     with open_checkpoints(workdir.checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
@@ -80,13 +89,19 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
         yield Run(experiment, workdir, checkpoints, iterator, state, seconds)
 
 
-def init_state(experiment: Experiment) -> TrainState:
-    """The state before the first step of an experiment."""
+def init_state(experiment: Experiment, *, backbone: Params | None = None) -> TrainState:
+    """The state before the first step of an experiment.
+
+    Args:
+        experiment: a prepared one.
+        backbone: variables that the backbone begins with, as in `steps.init_state`.
+    """
     return steps.init_state(
         jax.random.key(experiment.config.seed),
         config=experiment.config,
         image_shape=experiment.image_shape,
         num_classes=experiment.source.num_classes,
+        backbone=backbone,
     )
 
 
@@ -220,6 +235,11 @@ def _device_pool(experiment: Experiment) -> ImagePool | None:
     # `prepare` has seen to it that the images are an array.
     arrays: Any = (source.images, source.labels)
     return ImagePool(*parallel.replicate(arrays))
+
+
+def _has_checkpoint(workdir: Workdir) -> bool:
+    with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        return checkpoints.latest_step() is not None
 
 
 def _is_time(step: int, every: int) -> bool:

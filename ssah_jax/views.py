@@ -48,13 +48,17 @@ def build_anet(config: Config) -> ANet:
     )
 
 
-def to_float(image: UInt8[Array, "*B H W ch"]) -> Float[Array, "*B H W ch"]:
-    """Images from uint8 to float in [0, 1]."""
+def to_float(
+    image: UInt8[Array, "*B H W ch"] | Float[Array, "*B H W ch"],
+) -> Float[Array, "*B H W ch"]:
+    """Images from uint8 to float32 in [0, 1]; features, float, keep their values."""
+    if jnp.issubdtype(image.dtype, jnp.floating):
+        return image.astype(jnp.float32)
     return image.astype(jnp.float32) / 255.0
 
 
 def clean_view(
-    image: UInt8[Array, "B H W ch"], *, config: Config
+    image: UInt8[Array, "B H W ch"] | Float[Array, "B H W ch"], *, config: Config
 ) -> Float[Array, "B h w ch"]:
     """Images as evaluation sees them: float in [0, 1], cropped in the middle."""
     image, size = to_float(image), config.data.crop_size

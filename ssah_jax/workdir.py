@@ -1,7 +1,8 @@
 """The directory of a run: what lies in it, and how it is written whole.
 
 config.json     the configuration
-model.json      shape of the images and names of the classes, for encoding without data
+model.json      shape of the images and names of the classes, for encoding without data,
+                and where the first weights came from
 split.json      the indices of the split, with their digest
 metrics.jsonl   one JSON object for each logged step
 checkpoints/    see `ssah_jax.checkpointing`
@@ -36,11 +37,15 @@ class ModelInfo:
         image_shape: `(H, W, ch)` of the images before any crop.
         class_names: of the C classes.
         data_digest: of the data set and its split.
+        weights: where the backbone's first weights came from; empty for random ones.
+        weights_sha256: of their file.
     """
 
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     data_digest: str
+    weights: str = ""
+    weights_sha256: str = ""
 
 
 class Workdir:
@@ -102,6 +107,8 @@ class Workdir:
                 (height, width, channels),
                 tuple(values["class_names"]),
                 str(values["data_digest"]),
+                str(values.get("weights", "")),
+                str(values.get("weights_sha256", "")),
             )
         except (OSError, ValueError, KeyError) as error:
             raise WorkdirError(
@@ -110,12 +117,26 @@ class Workdir:
             ) from error
 
     def check_same_data(self, info: ModelInfo) -> None:
-        """Check that the data set is the one that the run began with.
+        """Check that data set and first weights are those that the run began with.
+
+        Args:
+            info: of the data set; without weights where only that is compared.
 
         Raises:
-            WorkdirError: images, labels or split have changed.
+            WorkdirError: images, labels, split or weights have changed.
         """
-        if self._config.is_file() and self.read_model_info() != info:
+        if not self._config.is_file():
+            return
+        found = self.read_model_info()
+        if info.weights_sha256 not in ("", found.weights_sha256):
+            raise WorkdirError(
+                f"{self.path}: began with other weights: {found.weights} had the "
+                f"sha256 {found.weights_sha256}, found {info.weights_sha256}; put them "
+                "back, or choose another --workdir"
+            )
+        if found != dataclasses.replace(
+            info, weights=found.weights, weights_sha256=found.weights_sha256
+        ):
             raise WorkdirError(
                 f"{self.path}: began with another data set: its images, labels or "
                 "split have changed since; put them back, or choose another --workdir"

@@ -103,7 +103,12 @@ def changed(name, kind):
     if accepted.startswith("one of "):
         words = accepted.removeprefix("one of ").split(", ")
         return next(word for word in words if word != value)
-    special = {"anet.blocks": 9, "data.concepts": 81, "data.channels": 1}
+    special = {
+        "anet.blocks": 9,
+        "data.concepts": 81,
+        "data.channels": 1,
+        "hnet.image_size": 32,
+    }
     if name in special:
         return special[name]
     if kind is bool:
@@ -283,7 +288,7 @@ RANGES = {
     "data.source": (
         ["imagenet", ""],
         ["tfds"],
-        "one of digits, idx, synthetic, folder, list, nus_wide, tfds",
+        "one of digits, idx, synthetic, folder, list, nus_wide, tfds, features",
     ),
     "data.protocol": (["random"], ["54k"], f"one of {', '.join(PROTOCOLS)}"),
     "data.resize": (["pad"], ["squash"], "one of crop, squash"),
@@ -306,6 +311,13 @@ RANGES = {
     "batch.unlabelled": AT_LEAST_1,
     "hnet.widths": ([(0,), (8, -1), ()], [(1,)], "at least 1"),
     "hnet.backbone": (["vgg", ""], ["small_conv"], f"one of {', '.join(BACKBONES)}"),
+    "hnet.dtype": (["float16", ""], ["bfloat16"], "one of float32, bfloat16"),
+    "hnet.image_size": ([-1], [0, 8], "at least 0"),
+    "hnet.frozen": (
+        [-2, 4],
+        [-1, 0, 3],
+        "for small_conv are 0 to 3 stages, or -1 for all",
+    ),
     "hnet.norm": (["layer"], ["none"], "one of batch, group, none"),
     "anet.kind": (["best"], ["none"], "one of anet, random, none"),
     "anet.trainer": (["reinforce"], ["score"], "one of score, straight_through"),
@@ -346,6 +358,7 @@ RANGES = {
     "pace.slack": WEIGHT,
     "pace.target": SHARE,
     "pace.tolerance": SHARE,
+    "optim.backbone_rate": WEIGHT,
     "optim.learning_rate": MORE_THAN_0,
     "optim.clip_norm": MORE_THAN_0,
     "optim.anet_learning_rate": WEIGHT,
@@ -365,7 +378,8 @@ def test_a_value_out_of_range_is_refused_and_the_border_is_not(name):
     bad, good, accepted = RANGES[name]
     for value in bad:
         message = refusal(nested(name, value))
-        assert message == f"config.{name}: found {value!r}, accepted is {accepted}"
+        verb = "" if name == "hnet.frozen" else "is "
+        assert message == f"config.{name}: found {value!r}, accepted {verb}{accepted}"
     for value in good:
         assert get(from_config_dict(nested(name, value)), name) == value
 
@@ -405,8 +419,87 @@ def test_fields_that_must_fit_together():
     )
     from_config_dict({"data": {"image_size": 32, "crop_size": 32}})
 
+    message = refusal({"hnet": {"frozen": 2}, "anet": {"trainer": "straight_through"}})
+    assert message == (
+        "config.anet.trainer: found straight_through, accepted is score while "
+        "config.hnet.frozen is 2"
+    )
+    for kind in ("random", "none"):
+        anet = {"trainer": "straight_through", "kind": kind}
+        from_config_dict({"hnet": {"frozen": 2}, "anet": anet})
+
     message = refusal({"data": {"mean": (0.1, 0.2, 0.3)}})
     assert message.startswith("config.data.std: found 1 values, accepted are as many ")
+
+
+@pytest.mark.parametrize(
+    ("hnet", "message"),
+    [
+        (
+            {"backbone": "resnet18", "image_size": 31},
+            "config.hnet.image_size: resnet18 accepts images of at least 32 pixels, "
+            "found 31",
+        ),
+        (
+            {"backbone": "vit_s14", "image_size": 225},
+            "config.hnet.image_size: vit_s14 accepts sides that are multiples of 14 "
+            "pixels, found 225",
+        ),
+        (
+            {"backbone": "resnet50", "frozen": 6},
+            "config.hnet.frozen: found 6, accepted for resnet50 are 0 to 5 stages, or "
+            "-1 for all",
+        ),
+        (
+            {"weights": "default"},
+            "config.hnet.weights: found 'default', accepted for small_conv is none or "
+            "the workdir of a run; others' weights exist for alexnet, vgg16, ",
+        ),
+        (
+            {"weights": "hf:timm/resnet18.a1_in1k", "backbone": "vgg_f"},
+            "config.hnet.weights: found 'hf:timm/resnet18.a1_in1k', accepted for vgg_f",
+        ),
+        (
+            {"weights": "default", "backbone": "resnet18", "norm": "group"},
+            "config.hnet.norm: found group, accepted is batch with weights of resnet18",
+        ),
+        (
+            {"backbone": "features"},
+            "config.hnet.backbone: found features with the data source digits",
+        ),
+    ],
+)
+def test_a_backbone_and_what_does_not_fit_it(hnet, message):
+    assert refusal({"hnet": hnet}).startswith(message)
+
+
+def test_stored_features_take_no_images():
+    data, anet = {"source": "features"}, {"kind": "none"}
+    hnet = {"backbone": "features"}
+    from_config_dict({"data": data, "anet": anet, "hnet": hnet})
+    assert refusal({"data": data}).startswith(
+        "config.hnet.backbone: found small_conv with the data source features"
+    )
+    for group, fields, accepted in (
+        ("anet", {"kind": "random"}, "anet.kind: found 'random', accepted is 'none'"),
+        ("data", {"crop_size": 1}, "data.crop_size: found 1, accepted is 0"),
+        ("hnet", {"image_size": 8}, "hnet.image_size: found 8, accepted is 0"),
+        ("hnet", {"weights": "x"}, "hnet.weights: found 'x', accepted is ''"),
+    ):
+        values = {"data": data, "anet": anet, "hnet": hnet}
+        message = refusal(values | {group: values[group] | fields})
+        assert message == f"config.{accepted} with stored features"
+
+
+def test_frozen_stages_are_counted():
+    for hnet, count in (
+        ({"frozen": -1}, 3),
+        ({"frozen": -1, "widths": (4, 8)}, 2),
+        ({"frozen": 1}, 1),
+        ({"frozen": -1, "backbone": "resnet18"}, 5),
+        ({"frozen": -1, "backbone": "vit_b16"}, 14),
+    ):
+        assert from_config_dict({"hnet": hnet}).hnet.frozen_stages == count
 
 
 # The files that are shipped.

@@ -99,7 +99,7 @@ def test_published_lists(tmp_path):
     config = preset(
         "nuswide",
         "source=list,protocol=listed,labels_per_class=0,num_queries=0,"
-        "image_size=12,crop_size=0,backbone=small_conv,num_validation=3",
+        "data.image_size=12,crop_size=0,backbone=small_conv,num_validation=3",
         path=str(tmp_path),
         multi_label=False,
     )

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 SUBCOMMANDS = {
     "prepare": "download a data set and make it ready for training",
+    "features": "compute features by a frozen backbone, once, to train on",
     "encode": "hash images into binary codes, by a trained run",
     "index": "make codes searchable",
     "search": "find the indexed images nearest to a query image",

@@ -206,10 +206,15 @@ def images_as_in_training(
         Images `[N, H, W, ch]`, each cropped or squashed as the run's own were.
 
     Raises:
-        ValueError: the run's images are not square.
+        ValueError: the run's images are not square, or are stored features.
     """
     from ssah_jax.data.images import Resize, image_files
 
+    if encoder.config.data.source == "features":
+        raise ValueError(
+            "--workdir: found a run on stored features, which holds no backbone to "
+            "make them of other images with; accepted is a run on images"
+        )
     height, width, channels = encoder.info.image_shape
     if height != width:
         raise ValueError(

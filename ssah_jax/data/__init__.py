@@ -1,6 +1,7 @@
 """Data: sources of images, splits of them, and batches for training and evaluation."""
 
 from ssah_jax.data.bundled import digits, idx_directory, synthetic_images
+from ssah_jax.data.features import features_source
 from ssah_jax.data.folder import image_folder
 from ssah_jax.data.idx import read_idx
 from ssah_jax.data.lists import image_lists
@@ -23,6 +24,7 @@ __all__ = [
     "TrainIterator",
     "digits",
     "eval_batches",
+    "features_source",
     "find_leaks",
     "idx_directory",
     "image_folder",

@@ -5,10 +5,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import UInt8
 from tqdm import tqdm
 
-from ssah_jax.data.source import DataError, ImageSequence, Source
+from ssah_jax.data.source import (
+    AnyImage,
+    AnyImages,
+    DataError,
+    ImageSequence,
+    Source,
+)
 
 
 class DecodedImages:
@@ -17,9 +22,7 @@ class DecodedImages:
     An `ImageSequence` that behaves like the one it was read from.
     """
 
-    def __init__(
-        self, array: UInt8[np.ndarray, "N H W ch"], bad: dict[int, DataError]
-    ) -> None:
+    def __init__(self, array: AnyImages, bad: dict[int, DataError]) -> None:
         """Takes all images `[N, H, W, ch]` and the errors of those that are bad."""
         self._array = array
         self._bad = bad
@@ -29,11 +32,16 @@ class DecodedImages:
         """`(N, H, W, ch)`."""
         return self._array.shape
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the images."""
+        return self._array.dtype
+
     def __len__(self) -> int:
         """How many images, N."""
         return len(self._array)
 
-    def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "H W ch"]:
+    def __getitem__(self, index: int, /) -> AnyImage:
         """Image `index`, or its error."""
         if index in self._bad:
             raise self._bad[index]
@@ -41,10 +49,11 @@ class DecodedImages:
 
 
 def in_memory(source: Source, *, threads: int) -> Source:
-    """The same data set with its images decoded, uint8 in one array.
+    """The same data set with its images decoded, in one array.
 
     Args:
-        source: a data set; one whose images are an array already is returned as is.
+        source: a data set; one whose images are an array already is returned as is,
+            and one whose array lies in a file is read from it.
         threads: that decode, at least 1.
 
     Returns:
@@ -54,12 +63,14 @@ def in_memory(source: Source, *, threads: int) -> Source:
     Raises:
         DataError: the array does not fit in memory.
     """
+    if isinstance(source.images, np.memmap):
+        return dataclasses.replace(source, images=np.array(source.images))
     if isinstance(source.images, np.ndarray):
         return source
     encoded: ImageSequence = source.images
     shape = encoded.shape
     try:
-        array = np.zeros(shape, np.uint8)
+        array = np.zeros(shape, getattr(encoded, "dtype", np.uint8))
     except MemoryError as error:
         gigabytes = np.prod(shape, dtype=float) / 1e9
         raise DataError(

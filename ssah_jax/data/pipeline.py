@@ -14,11 +14,11 @@ from typing import Any
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 
 from ssah_jax.data import seeded
 from ssah_jax.data.reading import Reader, SkippedImages
-from ssah_jax.data.source import DataError, ImageSequence, Source
+from ssah_jax.data.source import AnyImages, DataError, ImageSequence, Source
 from ssah_jax.data.splits import Split
 from ssah_jax.types import Batch, BatchRows
 
@@ -232,7 +232,7 @@ def eval_batches(
     batch_size: int,
     threads: int = _THREADS,
     skipped: SkippedImages | None = None,
-) -> Iterator[tuple[UInt8[np.ndarray, "B H W ch"], Bool[np.ndarray, "B"]]]:
+) -> Iterator[tuple[AnyImages, Bool[np.ndarray, "B"]]]:
     """One pass over some images in order, in batches of one size.
 
     Args:
@@ -243,8 +243,9 @@ def eval_batches(
         skipped: takes images that cannot be read; None makes them an error.
 
     Returns:
-        An iterator of images uint8 `[B, H, W, ch]` and a mask `[B]`, False where an
-        image could not be read, and where the last batch is filled up.
+        An iterator of images uint8 `[B, H, W, ch]` (of features, float) and a mask
+        `[B]`, False where an image could not be read, and where the last batch is
+        filled up.
 
     Raises:
         ValueError: `batch_size` is below 1.
@@ -255,7 +256,7 @@ def eval_batches(
 
     def batch(
         start: int,
-    ) -> tuple[UInt8[np.ndarray, "B H W ch"], Bool[np.ndarray, "B"]]:
+    ) -> tuple[AnyImages, Bool[np.ndarray, "B"]]:
         chosen = indices[start : start + batch_size]
         found, readable = reader(chosen)
         filling = batch_size - len(chosen)

@@ -4,9 +4,9 @@ import math
 import threading
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64
 
-from ssah_jax.data.source import DataError, ImageSequence
+from ssah_jax.data.source import AnyImages, DataError, ImageSequence
 
 
 class SkippedImages:
@@ -36,8 +36,13 @@ class SkippedImages:
     @property
     def reasons(self) -> list[str]:
         """One line an image, in order of index: its name and what is wrong with it."""
+        return list(self.by_index.values())
+
+    @property
+    def by_index(self) -> dict[int, str]:
+        """The same lines by the images' indices, in their order."""
         with self._lock:
-            return [self._reasons[index] for index in sorted(self._reasons)]
+            return dict(sorted(self._reasons.items()))
 
     def add(self, index: int, reason: str) -> None:
         """Records that image `index` is left out.
@@ -77,12 +82,12 @@ class Reader:
 
     def __call__(
         self, indices: Int64[np.ndarray, "B"]
-    ) -> tuple[UInt8[np.ndarray, "B H W ch"], Bool[np.ndarray, "B"]]:
+    ) -> tuple[AnyImages, Bool[np.ndarray, "B"]]:
         """Reads images `indices` `[B]`.
 
         Returns:
-            uint8 `[B, H, W, ch]`, black where the image could not be read, and a mask
-            `[B]` that is False there.
+            uint8 `[B, H, W, ch]` (of features, float), black where the image could not
+            be read, and a mask `[B]` that is False there.
 
         Raises:
             DataError: an image cannot be read and nothing takes it, or too many were.
@@ -90,7 +95,8 @@ class Reader:
         readable = np.ones(len(indices), bool)
         if isinstance(self.images, np.ndarray):
             return self.images[indices], readable
-        batch = np.zeros((len(indices), *self.images.shape[1:]), np.uint8)
+        dtype = getattr(self.images, "dtype", np.uint8)
+        batch = np.zeros((len(indices), *self.images.shape[1:]), dtype)
         for row, index in enumerate(indices.tolist()):
             try:
                 batch[row] = self.images[index]

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
+
+AnyImage = UInt8[np.ndarray, "H W ch"] | Float[np.ndarray, "H W ch"]
+"""An image of pixels, or a stored feature `[1, 1, D]`."""
+
+AnyImages = UInt8[np.ndarray, "B H W ch"] | Float[np.ndarray, "B H W ch"]
+"""A batch of images of pixels, or of stored features `[B, 1, 1, D]`."""
+
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.float16), np.dtype(np.float32))
 
 
 class DataError(ValueError):
@@ -16,7 +24,10 @@ class DataError(ValueError):
 
 @runtime_checkable
 class ImageSequence(Protocol):
-    """Random access to images of one shape; a uint8 `[N, H, W, ch]` array is one."""
+    """Random access to images of one shape; a uint8 `[N, H, W, ch]` array is one.
+
+    One of stored features has an attribute `dtype` that is float16 or float32.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -25,7 +36,7 @@ class ImageSequence(Protocol):
     def __len__(self) -> int:
         """How many images, N."""
 
-    def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "H W ch"]:
+    def __getitem__(self, index: int, /) -> AnyImage:
         """Image `index` of 0 .. N - 1, uint8 `[H, W, ch]`; safe in several threads."""
 
 
@@ -35,7 +46,8 @@ class Source:
 
     Attributes:
         name: the name it was loaded by.
-        images: all images, of one shape, each uint8 `[H, W, ch]` in 0 .. 255.
+        images: all images, of one shape, each uint8 `[H, W, ch]` in 0 .. 255; or
+            stored features, each float `[1, 1, D]`.
         labels: multi-hot labels in {0, 1}, `[N, C]`; rows of part `unlabelled` are
             zero and mean "not known".
         parts: sorted indices into the pool, by name. `train` and `test` are the
@@ -47,6 +59,7 @@ class Source:
         missing: names of images that the data set lists and the disk lacks.
         names: of the N images, such as their files; taken from `images` where these
             know them, and empty where nobody does.
+        content: a digest of the images themselves, where somebody knows one.
 
     Raises:
         ValueError: images, labels, parts and class names do not fit together.
@@ -60,6 +73,7 @@ class Source:
     multi_label: bool
     missing: tuple[str, ...] = ()
     names: Sequence[str] = ()
+    content: str = ""
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -78,11 +92,12 @@ class Source:
             )
         array = self.images
         if isinstance(array, np.ndarray) and (
-            array.dtype != np.uint8 or array.ndim != 4
+            array.dtype not in _DTYPES or array.ndim != 4
         ):
             raise ValueError(
                 f"{where}: found images of type {array.dtype} and shape "
-                f"{array.shape}, expected uint8 [N, H, W, ch]"
+                f"{array.shape}, expected uint8 [N, H, W, ch], or float16 or float32 "
+                "of features"
             )
         for part, indices in self.parts.items():
             if np.any(np.diff(indices) <= 0):
@@ -104,7 +119,7 @@ class Source:
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of labels, classes, parts and names of images.
 
-        Pixels are left out: reading all of them may take hours.
+        Pixels are left out, but for `content`: reading all of them may take hours.
         """
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
         for part in sorted(self.parts):
@@ -112,6 +127,7 @@ class Source:
         digest.update(np.packbits(self.labels != 0).tobytes())
         for name in self.names:
             digest.update(os.fsencode(name) + b"\0")
+        digest.update(self.content.encode())
         return digest.hexdigest()
 
     @property

@@ -2,7 +2,15 @@
 
 from ssah_jax.networks.anet import ANet
 from ssah_jax.networks.backbones import BACKBONES, SMALLEST_IMAGE
-from ssah_jax.networks.hnet import HNet
+from ssah_jax.networks.hnet import HNet, backbone_scope
 from ssah_jax.networks.layers import NORMS, Domain
 
-__all__ = ["BACKBONES", "NORMS", "SMALLEST_IMAGE", "ANet", "Domain", "HNet"]
+__all__ = [
+    "BACKBONES",
+    "NORMS",
+    "SMALLEST_IMAGE",
+    "ANet",
+    "Domain",
+    "HNet",
+    "backbone_scope",
+]

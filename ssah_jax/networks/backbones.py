@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from ssah_jax.networks import alexnet, efficientnet_lite, resnet, small_conv, vgg, vit
+from ssah_jax.networks import (
+    alexnet,
+    efficientnet_lite,
+    resnet,
+    small_conv,
+    stored,
+    vgg,
+    vit,
+)
 from ssah_jax.networks.layers import Domain
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -31,7 +39,8 @@ class BackboneSpec:
         smallest: shortest side, in pixels.
         stages: a regular expression for each stage that can be frozen, of the names
             of its parameters (those directly under "params"), in order; empty for
-            "small_conv", whose blocks are counted by its widths.
+            "small_conv", whose blocks are counted by its widths, and for "features",
+            which has no parameters.
         multiple: sides of images are multiples of so many pixels.
         image_size: side of the square that the weights were evaluated on, in pixels;
             0 without weights.
@@ -157,6 +166,9 @@ SPECS: dict[str, BackboneSpec] = {
         weights="hf:timm/vit_small_patch14_dinov2.lvd142m",
         reference="https://arxiv.org/abs/2304.07193",
     ),
+    "features": BackboneSpec(
+        stored.StoredFeatures, None, 1, (), image_size=0, mean=(0.0,), std=(1.0,)
+    ),
 }
 """Every backbone by its config word."""
 
@@ -198,18 +210,27 @@ def build_backbone(
         raise ValueError(
             f"backbone: found {name!r}, accepted are {', '.join(BACKBONES)}"
         )
-    spec = SPECS[name]
+    spec, stages = SPECS[name], num_stages(name, widths=widths)
     options: dict[str, object] = {"dtype": dtype, "frozen": frozen}
     if spec.normalised:
         options |= {"norm": norm, "share_stats": share_stats, "axis_name": axis_name}
     if name == "small_conv":
         options["widths"] = tuple(widths)
-    stages = len(spec.stages) or len(widths)
     if not 0 <= frozen <= stages:
         raise ValueError(
             f"frozen: found {frozen}, accepted for {name} are 0 to {stages} stages"
         )
     return spec.network(**options)
+
+
+def num_stages(name: str, *, widths: Sequence[int] = (32, 64, 128)) -> int:
+    """How many stages of a backbone can be frozen, all of them together being it.
+
+    Args:
+        name: one of `BACKBONES`.
+        widths: of the blocks of "small_conv".
+    """
+    return len(widths) if name == "small_conv" else len(SPECS[name].stages)
 
 
 def stage_of(name: str, parameter: str) -> int:

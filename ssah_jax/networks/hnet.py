@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -27,6 +28,12 @@ class HNet(nn.Module):
         norm: one of `layers.NORMS`.
         share_stats: let generated images share the clean batch statistics.
         axis_name: mapped axis over which batch moments are averaged.
+        dtype: of the backbone's computation; the hash layer's is float32.
+        frozen: leading stages of the backbone that do not learn.
+        image_size: images are resized to squares of so many pixels a side before the
+            backbone; 0 leaves them.
+        channels: that the backbone expects: a single one is repeated; 0 for those
+            that images have.
     """
 
     bits: int
@@ -37,6 +44,10 @@ class HNet(nn.Module):
     norm: str = "batch"
     share_stats: bool = False
     axis_name: str | None = None
+    dtype: str = "float32"
+    frozen: int = 0
+    image_size: int = 0
+    channels: int = 0
 
     @nn.compact
     def __call__(
@@ -56,6 +67,12 @@ class HNet(nn.Module):
         Returns:
             Codes `[B, K]` and features `[B, D]`.
         """
+        batch, _, _, channels = image.shape
+        if self.image_size:
+            shape = (batch, self.image_size, self.image_size, channels)
+            image = jax.image.resize(image, shape, "linear")
+        if channels == 1 and self.channels > 1:
+            image = jnp.repeat(image, self.channels, axis=-1)
         mean = jnp.asarray(self.mean, image.dtype).reshape(1, 1, 1, -1)
         std = jnp.asarray(self.std, image.dtype).reshape(1, 1, 1, -1)
         backbone = build_backbone(
@@ -64,6 +81,8 @@ class HNet(nn.Module):
             norm=self.norm,
             share_stats=self.share_stats,
             axis_name=self.axis_name,
+            dtype=self.dtype,
+            frozen=self.frozen,
         )
         feature = backbone((image - mean) / std, domain=domain, train=train)
         code = nn.Dense(self.bits, use_bias=self.norm != "batch", name="hash")(feature)
@@ -77,3 +96,8 @@ class HNet(nn.Module):
         """Visit clean and generated statistics once, so that `init` makes both."""
         self(image, domain="generated")
         return self(image, domain="clean")
+
+
+def backbone_scope(backbone: str) -> str:
+    """The name of a backbone's variables among those of an `HNet`."""
+    return f"{type(build_backbone(backbone)).__name__}_0"

@@ -189,6 +189,9 @@ _TABLES: dict[str, Callable[[], Iterator[_Rule]]] = {
     "vit_s14": _vit,
 }
 
+CONVERTIBLE = tuple(_TABLES)
+"""Backbones that others' weights exist for."""
+
 
 def convert(
     name: str, tensors: Mapping[str, np.ndarray], *, network: nn.Module | None = None

@@ -1,0 +1,408 @@
+"""Features of images by a frozen backbone: computed once, kept in a directory.
+
+features.json   what they are features of, and by what; only a complete directory has it
+features.npy    `[N, D]`, float16 or float32
+labels.npy      multi-hot labels, uint8 `[N, C]`
+parts.npz       the indices of each part
+names.json      of the N images, empty where they have none
+
+Until it is complete the directory is a hidden one beside its place, with
+`progress.json` instead of the last three.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ssah_jax.data.images import printable
+from ssah_jax.data.memory import DecodedImages
+from ssah_jax.data.source import DataError, ImageSequence, Source
+
+STORED: Final = ("float16", "float32")
+"""Types that features are kept in."""
+
+_VERSION: Final = 1
+_ROWS: Final = 1024
+_SAMPLE: Final = 16
+_TRAILER: Final = ("labels.npy", "parts.npz", "names.json", "features.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureOrigin:
+    """What features depend on. Two directories with equal ones hold equal features.
+
+    Attributes:
+        backbone: its config word.
+        weights_sha256: of the file of its weights.
+        image_size: images were resized to so many pixels a side; 0 for as they were.
+        dtype: of the computation.
+        stored: of the features, one of `STORED`.
+        source: name of the data set.
+        source_digest: `source_digest` of it.
+        crop_size: side of the middle of an image that was looked at; 0 for all.
+        resize: how the data set makes images square.
+    """
+
+    backbone: str
+    weights_sha256: str
+    image_size: int
+    dtype: str
+    stored: str
+    source: str
+    source_digest: str
+    crop_size: int
+    resize: str
+
+    def check_same(self, other: "FeatureOrigin", where: str, advice: str) -> None:
+        """Check that features that are there are those that are wanted.
+
+        Raises:
+            DataError: they are not; one line with the first field that differs.
+        """
+        for name, wanted in dataclasses.asdict(self).items():
+            found = getattr(other, name)
+            if found != wanted:
+                raise DataError(
+                    f"{where}: holds features of another {name.replace('_', ' ')}: "
+                    f"found {found!r:.22}, wanted {wanted!r:.22}; {advice}"
+                )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureInfo:
+    """What `features.json` says.
+
+    Attributes:
+        origin: what the features depend on.
+        weights: where the weights came from, in the words that were given.
+        width: D.
+        sha256: of `features.npy`.
+        config: the configuration that the images were loaded by.
+        class_names: of the C classes.
+        multi_label: whether an image may show several.
+        missing: names of images that the data set lists and the disk lacked.
+        unreadable: why an image could not be read, by its index; its row is zero.
+        versions: of what computed them.
+    """
+
+    origin: FeatureOrigin
+    weights: str
+    width: int
+    sha256: str
+    config: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    multi_label: bool
+    missing: tuple[str, ...]
+    unreadable: Mapping[int, str]
+    versions: Mapping[str, str]
+
+
+def source_digest(source: Source) -> str:
+    """SHA-256 of a data set's own digest, and of the pixels of a few of its images.
+
+    Names and labels do not tell, say, one generated data set from another.
+    """
+    digest = hashlib.sha256(source.digest.encode())
+    for index in np.linspace(0, len(source) - 1, min(_SAMPLE, len(source))).tolist():
+        with contextlib.suppress(DataError):
+            digest.update(np.ascontiguousarray(source.images[round(index)]).tobytes())
+    return digest.hexdigest()
+
+
+class FeatureWriter:
+    """Writes a directory of features that appears, complete, at `finish`.
+
+    Left without `finish`, by an exception or a kill, what it wrote is there for the
+    next writer of the same features, which goes on after it.
+
+    Attributes:
+        rows: images whose features are written, of all N.
+        complete: whether `path` holds all of them already.
+        unreadable: why an image could not be read, by its index.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        source: Source,
+        origin: FeatureOrigin,
+        *,
+        width: int,
+    ) -> None:
+        """Looks for what an interrupted writer of the same features has left.
+
+        Args:
+            path: the directory to write; one that is there is empty or complete.
+            source: the N images that they are features of.
+            origin: what else they depend on.
+            width: D.
+
+        Raises:
+            DataError: there or half-written are other features or other things, or
+                `path` cannot be written.
+        """
+        self._path = Path(os.path.abspath(path))
+        self._part = self._path.with_name(f".{self._path.name}.partial")
+        self._source, self._origin, self._width = source, origin, width
+        self.rows, self.complete = 0, False
+        self.unreadable: dict[int, str] = {}
+        where = printable(str(self._path))
+        if (self._path / "features.json").is_file():
+            there = read_feature_info(self._path).origin
+            origin.check_same(there, where, "choose another --out")
+            self.complete, self.rows = True, len(source)
+            return
+        if self._path.exists() and not _is_empty_directory(self._path):
+            raise DataError(
+                f"{where}: holds other things than features, accepted is a new or "
+                "empty directory; choose another --out"
+            )
+        with _writing(self._path):
+            self._part.mkdir(exist_ok=True)
+            self._take_up()
+
+    def write(
+        self, features: Float[np.ndarray, "n D"], readable: Bool[np.ndarray, "n"]
+    ) -> None:
+        """Adds the next n rows.
+
+        Args:
+            features: `[n, D]`; rows of images that could not be read are ignored.
+            readable: which could, `[n]`.
+
+        Raises:
+            DataError: a feature is not finite or too large for its type, or cannot
+                be written.
+        """
+        # What is too large becomes infinite, and is told below.
+        with np.errstate(over="ignore"):
+            stored = features.astype(self._origin.stored)
+        stored[~readable] = 0
+        if not np.isfinite(stored).all():
+            largest = np.abs(features[readable]).max()
+            raise DataError(
+                f"features: found one of size {largest:.4g}, accepted for "
+                f"{self._origin.stored} are finite ones; try --stored=float32"
+            )
+        with _writing(self._path):
+            self._file.write(stored.tobytes())
+            self.rows += len(stored)
+            if self.rows - self._saved >= _ROWS:
+                self._save()
+
+    def finish(
+        self, *, weights: str, config: Mapping[str, Any], versions: Mapping[str, str]
+    ) -> None:
+        """Completes the directory and moves it into its place; see `FeatureInfo`.
+
+        Raises:
+            DataError: rows are missing, or it cannot be written.
+        """
+        source = self._source
+        if self.rows != len(source):
+            raise DataError(
+                f"features: found {self.rows} rows, expected {len(source)}, as images"
+            )
+        with _writing(self._path):
+            self._save()
+            self._file.close()
+            with open(self._part / "features.npy", "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            np.save(self._part / "labels.npy", (source.labels != 0).astype(np.uint8))
+            np.savez(self._part / "parts.npz", **dict[str, Any](source.parts))
+            (self._part / "names.json").write_text(json.dumps(list(source.names)))
+            info = FeatureInfo(
+                self._origin,
+                weights,
+                self._width,
+                sha256,
+                config,
+                source.class_names,
+                source.multi_label,
+                source.missing,
+                self.unreadable,
+                versions,
+            )
+            text = json.dumps(
+                {"version": _VERSION} | dataclasses.asdict(info), indent=1
+            )
+            (self._part / "features.json").write_text(text + "\n")
+            for name in _TRAILER:
+                with open(self._part / name, "rb") as file:
+                    os.fsync(file.fileno())
+            self._part.replace(self._path)
+            (self._path / "progress.json").unlink()
+        self.complete = True
+
+    def __enter__(self) -> "FeatureWriter":
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Keeps what was written and not finished, for the next writer."""
+        if not self.complete:
+            # The disk may be what failed.
+            with contextlib.suppress(OSError):
+                self._save()
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _take_up(self) -> None:
+        """Go on after the rows that are there, or begin."""
+        array, progress = self._part / "features.npy", self._part / "progress.json"
+        if progress.is_file():
+            found = json.loads(progress.read_text())
+            self._origin.check_same(
+                FeatureOrigin(**found["origin"]),
+                printable(str(self._part)),
+                "delete it to begin again",
+            )
+            self.rows = found["rows"]
+            self.unreadable = {int(k): v for k, v in found["unreadable"].items()}
+        else:
+            shape = (len(self._source), self._width)
+            # Sparse: nothing but the header is written.
+            np.lib.format.open_memmap(
+                array, mode="w+", dtype=self._origin.stored, shape=shape
+            )
+        row = self._width * np.dtype(self._origin.stored).itemsize
+        header = array.stat().st_size - len(self._source) * row
+        self._file = open(array, "r+b")  # noqa: SIM115 (closed by finish and exit)
+        self._file.seek(header + self.rows * row)
+        self._saved = self.rows
+
+    def _save(self) -> None:
+        """Note how far the file is, once it is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        note = {
+            "origin": dataclasses.asdict(self._origin),
+            "rows": self.rows,
+            "unreadable": {k: v for k, v in self.unreadable.items() if k < self.rows},
+        }
+        temporary = self._part / "progress.tmp"
+        temporary.write_text(json.dumps(note))
+        temporary.replace(self._part / "progress.json")
+        self._saved = self.rows
+
+
+def read_feature_info(path: str | os.PathLike[str]) -> FeatureInfo:
+    """What a directory of features says of itself.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = Path(os.path.abspath(path))
+    where = printable(str(path))
+    if not (path / "features.json").is_file():
+        if path.with_name(f".{path.name}.partial").is_dir():
+            raise DataError(
+                f"{where}: found unfinished features, expected finished ones; the same "
+                "command `ssah features` goes on"
+            )
+        raise DataError(
+            f"{where}: found no features.json, expected a directory that "
+            "`ssah features` wrote"
+        )
+    try:
+        values = json.loads((path / "features.json").read_text())
+        if values.pop("version") != _VERSION:
+            raise ValueError("another version")
+        values["origin"] = FeatureOrigin(**values["origin"])
+        for name in ("class_names", "missing"):
+            values[name] = tuple(values[name])
+        values["unreadable"] = {int(k): v for k, v in values["unreadable"].items()}
+        return FeatureInfo(**values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(where, "features.json", error) from error
+
+
+def features_source(path: str | os.PathLike[str]) -> Source:
+    """A data set whose images are the features that `ssah features` wrote.
+
+    Args:
+        path: the directory.
+
+    Returns:
+        The data set that they are features of, its images float `[N, 1, 1, D]`,
+        mapped from the file. Images that could not be read then cannot be read now.
+
+    Raises:
+        DataError: no such directory, or it is damaged.
+    """
+    path = Path(os.path.abspath(path))
+    info = read_feature_info(path)
+    name = "features.npy"
+    try:
+        features = np.load(path / name, mmap_mode="r", allow_pickle=False)
+        name = "labels.npy"
+        labels = np.load(path / name, allow_pickle=False).astype(np.float32)
+        wanted = (len(labels), info.width)
+        if features.shape != wanted or features.dtype != info.origin.stored:
+            raise ValueError(
+                f"{features.dtype} {features.shape}, not {info.origin.stored} {wanted}"
+            )
+        name = "parts.npz"
+        with open(path / name, "rb") as file, np.load(file, allow_pickle=False) as all_:
+            parts = {part: all_[part] for part in all_.files}
+        name = "names.json"
+        names = tuple(json.loads((path / name).read_text()))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(printable(str(path)), name, error) from error
+    array = features[:, None, None, :]
+    images: ImageSequence = array
+    if info.unreadable:
+        bad = {index: DataError(reason) for index, reason in info.unreadable.items()}
+        images = DecodedImages(array, bad)
+    return Source(
+        name=f"{info.origin.source}/{info.origin.backbone}",
+        images=images,
+        labels=labels,
+        parts=parts,
+        class_names=info.class_names,
+        multi_label=info.multi_label,
+        missing=info.missing,
+        names=names,
+        content=info.sha256,
+    )
+
+
+def _is_empty_directory(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _damaged(where: str, name: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())
+    return DataError(
+        f"{where}: found a damaged {name} ({type(error).__name__}: {reason:.80}), "
+        "expected what `ssah features` wrote; delete the directory and run it again"
+    )
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise DataError(
+            f"{printable(str(path))}: cannot be written ({reason}), expected a place "
+            "to write to with enough space"
+        ) from error
