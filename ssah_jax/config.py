@@ -214,6 +214,9 @@ class LossConfig:
         consistent_teacher: weight of the squared error of pair probabilities, as in
             SSDPH.
         consistent_graph: weight of contrastive pairs of neighbours, as in SSDH.
+        consistent_spread: weight of the consistent loss of images themselves towards
+            what labels say that spread over the graph of images; see `GraphConfig`.
+        fade: share of all steps over which that weight falls to 0, in (0, 1].
         label_offset: cosine to a centre at which a label is as likely as not, where
             images have several labels.
         gate: probability from which the teacher is believed.
@@ -237,10 +240,28 @@ class LossConfig:
     consistent_pair: float = 0.0
     consistent_teacher: float = 0.0
     consistent_graph: float = 0.0
+    consistent_spread: float = 0.0
+    fade: float = 0.6
     label_offset: float = 0.3
     gate: float = 0.9
     align: bool = True
     ramp: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphConfig:
+    """The graph over which labels spread before training; see `label_graph`.
+
+    Attributes:
+        features: what images are alike in: "pixels", or the directory of
+            `ssah features` of the same images.
+        neighbours: of each image.
+        alpha: share that an image takes from its neighbours, in [0, 1).
+    """
+
+    features: str = "pixels"
+    neighbours: int = 10
+    alpha: float = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,6 +352,7 @@ class Config:
         hnet: see `HNetConfig`.
         anet: see `ANetConfig`.
         loss: see `LossConfig`.
+        graph: see `GraphConfig`.
         pace: see `PaceConfig`.
         optim: see `OptimConfig`.
         eval: see `EvalConfig`.
@@ -347,6 +369,7 @@ class Config:
     hnet: HNetConfig = dataclasses.field(default_factory=HNetConfig)
     anet: ANetConfig = dataclasses.field(default_factory=ANetConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
     pace: PaceConfig = dataclasses.field(default_factory=PaceConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
@@ -485,7 +508,7 @@ def _validate(config: Config) -> None:
             "anet.grid",
         ],
         *["anet.blocks", "anet.angle_bins", "eval.batch", "eval.precision_at"],
-        "eval.max_database",
+        *["eval.max_database", "graph.neighbours"],
     )
     check(
         lambda v: v >= 0,
@@ -502,6 +525,7 @@ def _validate(config: Config) -> None:
             "loss.consistent",
         ],
         *["loss.consistent_pair", "loss.consistent_teacher", "loss.consistent_graph"],
+        "loss.consistent_spread",
         *["loss.bank", "loss.balance", "loss.independence"],
         *["loss.point_margin", "anet.entropy_weight"],
         *["pace.rate", "pace.slack", "optim.weight_decay", "optim.anet_learning_rate"],
@@ -526,9 +550,10 @@ def _validate(config: Config) -> None:
         *["anet.entropy_floor", "anet.scale_entropy_floor"],
         *["anet.position_entropy_floor", "anet.angle_entropy_floor"],
     )
-    check(lambda v: 0 <= v < 1, "in [0, 1)", "optim.ema_decay")
+    check(lambda v: 0 <= v < 1, "in [0, 1)", "optim.ema_decay", "graph.alpha")
     check(lambda v: 0.5 <= v <= 1, "in [0.5, 1]", "loss.gate")
     check(lambda v: -1 <= v <= 1, "in [-1, 1]", "loss.label_offset")
+    check(lambda v: 0 < v <= 1, "in (0, 1]", "loss.fade")
     check(lambda v: 0 < v < 1, "in (0, 1)", "anet.scales", "pace.start", "pace.end")
     check(lambda v: 0 < v < 1, "in (0, 1)", "pace.share", "data.unseen_share")
     check(lambda v: v in (1, 3), "1 or 3", "data.channels")

@@ -17,6 +17,7 @@ from ssah_jax.views import Views
 
 def consistent_loss(
     student: Float[Array, "U K"],
+    clean: Float[Array, "U K"],
     paced: Float[Array, "U"],
     anchors: Float[Array, "M K"],
     teach: Callable[[Array], Array],
@@ -26,10 +27,12 @@ def consistent_loss(
     config: Config,
     axis_name: str | None,
 ) -> tuple[Float[Array, ""], AlignmentState, Metrics]:
-    """The weighted, ramped consistent losses on unlabelled images.
+    """The weighted consistent losses on unlabelled images, ramped or fading.
 
     Args:
         student: codes of hard samples of unlabelled images, `[U, K]`.
+        clean: codes of these images themselves; the same where there are no hard
+            samples.
         paced: self-paced weights of these, `[U]` in [0, 1].
         anchors: codes of the labelled images of all devices, `[M, K]`.
         teach: the teacher's codes of clean images.
@@ -58,7 +61,7 @@ def consistent_loss(
         )
     sure = similarity.confident(aligned, gate=weights.gate, multi_label=multi_label)
     metrics: Metrics = {"monitor/gate_rate": mean(sure.astype(jnp.float32))}
-    total = jnp.zeros(())
+    total, spread = jnp.zeros(()), jnp.zeros(())
     if weights.consistent > 0:
         values = losses.centre_consistency(
             to_logits(student), aligned, sure, multi_label=multi_label
@@ -97,6 +100,23 @@ def consistent_loss(
         )
         total += weights.consistent_graph * metrics["loss/consistent_graph"]
 
+    if weights.consistent_spread > 0:
+        if views.spread is None:
+            raise ValueError("batch: found no spread labels, expected [U, C]")
+        # Of the images themselves: a hard sample need not show what they are like.
+        values = losses.centre_consistency(
+            to_logits(clean),
+            views.spread,
+            jnp.ones(views.spread.shape, bool),
+            multi_label=multi_label,
+        )
+        trust = similarity.certainty(views.spread, multi_label=multi_label)
+        # The graph knows more than a teacher that has just begun, and less than one
+        # that has learnt from it.
+        left = losses.ramp_down(state.step, length=weights.fade * config.steps)
+        metrics["loss/consistent_spread"] = left * mean(trust * values)
+        spread = weights.consistent_spread * metrics["loss/consistent_spread"]
+
     def class_share(values: Array) -> Array:
         count = all_sum(len(values), axis_name)
         return all_sum(jnp.sum(values, axis=0), axis_name) / count
@@ -106,7 +126,7 @@ def consistent_loss(
         predicted=_follow(state.alignment.predicted, class_share(posterior)),
     )
     ramp = losses.ramp_up(state.step, length=weights.ramp * config.steps)
-    return ramp * total, alignment, metrics
+    return ramp * total + spread, alignment, metrics
 
 
 def _follow(running: Array, new: Array, decay: float = 0.99) -> Array:

@@ -2,13 +2,17 @@
 
 import dataclasses
 import hashlib
+import sys
 from pathlib import Path
 from typing import cast
 
 import jax
 import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
 
 from ssah_jax import data as data_lib
+from ssah_jax import label_graph
 from ssah_jax.config import (
     Config,
     ConfigError,
@@ -93,12 +97,18 @@ def prepare(config: Config) -> Experiment:
     return experiment
 
 
-def iterate(experiment: Experiment, *, seed: int | None = None) -> TrainIterator:
+def iterate(
+    experiment: Experiment,
+    *,
+    seed: int | None = None,
+    spread: Float32[np.ndarray, "N C"] | None = None,
+) -> TrainIterator:
     """This process's training batches, from the first one on.
 
     Args:
         experiment: whose images and batch sizes.
         seed: of their order; the configuration's by default.
+        spread: what `spread_labels` found, for runs that learn from it.
     """
     config = experiment.config
     return train_iterator(
@@ -112,7 +122,51 @@ def iterate(experiment: Experiment, *, seed: int | None = None) -> TrainIterator
         threads=config.data.threads,
         skipped=experiment.skipped,
         rows_only=config.data.store == "device",
+        spread=spread,
     )
+
+
+def spread_labels(experiment: Experiment) -> Float32[np.ndarray, "N C"] | None:
+    """What labels say of all images, spread over the graph of the training images.
+
+    Returns:
+        `[N, C]` in [0, 1], in half precision's steps so that it can be kept as such;
+        0 for images that training does not see. None unless the run learns from it.
+
+    Raises:
+        ValueError: one line: `graph.features` are not of these images.
+    """
+    config, source, split = experiment.config, experiment.source, experiment.split
+    if not config.loss.consistent_spread:
+        return None
+    images = source.images
+    if config.graph.features != "pixels":
+        path = Path(config.graph.features).expanduser()
+        stored = data_lib.features_source(path)
+        if read_feature_info(path).origin.source_digest != source_digest(source):
+            raise ConfigError(
+                f"config.graph.features: found features of other images in {path}, "
+                f"accepted are those of {source.name}"
+            )
+        images = stored.images
+    seen = np.concatenate([split.labelled, split.unlabelled])
+    with tqdm(
+        total=len(seen), unit=" images", desc="graph", disable=not sys.stderr.isatty()
+    ) as bar:
+        points = label_graph.image_points(
+            images, seen, skipped=experiment.skipped, progress=bar.update
+        )
+    found = label_graph.spread_labels(
+        points,
+        source.labels[split.labelled],
+        np.arange(len(split.labelled)),
+        multi_label=source.multi_label,
+        neighbours=config.graph.neighbours,
+        alpha=config.graph.alpha,
+    )
+    spread = np.zeros(source.labels.shape, np.float16)
+    spread[seen] = found
+    return spread.astype(np.float32)
 
 
 def images_to_show(experiment: Experiment) -> ImageSequence | None:

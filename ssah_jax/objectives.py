@@ -110,6 +110,7 @@ def consistent_on(config: Config) -> bool:
         or loss.consistent_pair > 0
         or loss.consistent_teacher > 0
         or loss.consistent_graph > 0
+        or loss.consistent_spread > 0
     )
 
 
@@ -211,15 +212,15 @@ def hnet_objective(
     total = sum(terms.values(), jnp.zeros(()))
     metrics: Metrics = {f"loss/{name}": value for name, value in terms.items()}
 
-    outcome, student, paced = None, None, None
+    outcome, unlabelled = None, None
     if generated is not None:
-        unlabelled, stats = hash_(
-            stop_gradient(params), stats, views.unlabelled, domain="clean"
-        )
+        # Without gradient it would cost half as much, but spread labels need it.
+        learnt = params if weights.consistent_spread else stop_gradient(params)
+        plain, stats = hash_(learnt, stats, views.unlabelled, domain="clean")
         # A-Net learns from its own objective.
         images = stop_gradient(generated)
         hard_codes, stats = hash_(params, stats, images, domain="generated")
-        clean = CleanCodes(codes, unlabelled)
+        clean = CleanCodes(codes, stop_gradient(plain))
         hardness = batch_hardness(hard_codes, clean, views.label, axis_name=axis_name)
         outcome = Outcome(clean, hardness)
         limit = (1.0 + config.pace.slack) * state.pace.threshold
@@ -235,7 +236,7 @@ def hnet_objective(
         hard_terms.pop(methods.QUANTISATION, None)
         hard = sum(hard_terms.values(), jnp.zeros(()))
         total += weights.hard * hard
-        student, paced = hard_codes[number:], weight[number:]
+        unlabelled = (hard_codes[number:], plain, weight[number:])
         metrics |= {
             "loss/hard": hard,
             "pace/hardness": mean(hardness),
@@ -244,15 +245,14 @@ def hnet_objective(
             "pace/accepted": mean((hardness <= limit).astype(jnp.float32)),
         }
     elif uses_unlabelled(config):
-        student, stats = hash_(params, stats, views.unlabelled, domain="clean")
-        paced = jnp.ones(len(student))
+        plain, stats = hash_(params, stats, views.unlabelled, domain="clean")
+        unlabelled = (plain, plain, jnp.ones(len(plain)))
 
     alignment = state.alignment
-    if student is not None and paced is not None and consistent_on(config):
+    if unlabelled is not None and consistent_on(config):
         teach = partial(encode, state.teacher, state.teacher_stats, config=config)
         loss, alignment, more = consistent_loss(
-            student,
-            paced,
+            *unlabelled,
             all_rows(codes, axis_name),
             teach,
             state,

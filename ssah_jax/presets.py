@@ -16,6 +16,7 @@ SUPERVISED = {
     "loss.consistent_pair": 0.0,
     "loss.consistent_teacher": 0.0,
     "loss.consistent_graph": 0.0,
+    "loss.consistent_spread": 0.0,
 }
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -1,5 +1,7 @@
 """From labels to which pairs of images are similar, and from a teacher to the same."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -165,6 +167,27 @@ def confident(
         return (posterior >= gate) | (posterior <= 1.0 - gate)
     sure = jnp.max(posterior, axis=-1, keepdims=True) >= gate
     return jnp.broadcast_to(sure, posterior.shape)
+
+
+def certainty(
+    posterior: Float[Array, "B C"], *, multi_label: bool
+) -> Float[Array, "B"]:
+    """How far each row is from knowing nothing: 1 less its entropy over the largest.
+
+    Args:
+        posterior: `[B, C]` in [0, 1]; rows sum to 1 unless `multi_label`.
+        multi_label: whether classes are independent; their entropies are then averaged.
+
+    Returns:
+        `[B]` in [0, 1]; weights of pseudo-labels as in Iscen et al.,
+        https://arxiv.org/abs/1904.04717.
+    """
+    p = jnp.clip(posterior, 1e-7, 1.0)
+    entropy = -p * jnp.log(p)
+    if multi_label:
+        q = jnp.clip(1.0 - posterior, 1e-7, 1.0)
+        return 1.0 - jnp.mean(entropy - q * jnp.log(q), axis=-1) / math.log(2.0)
+    return 1.0 - jnp.sum(entropy, axis=-1) / math.log(max(2, posterior.shape[-1]))
 
 
 def pair_probability(

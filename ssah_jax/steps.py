@@ -226,6 +226,7 @@ def gather_batch(pool: ImagePool, rows: BatchRows) -> Batch:
         image=pool.images[rows.labelled],
         label=pool.labels[rows.labelled],
         unlabelled=pool.images[rows.unlabelled],
+        spread=None if pool.spread is None else pool.spread[rows.unlabelled],
     )
 
 

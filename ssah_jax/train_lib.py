@@ -12,13 +12,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from ssah_jax import evaluators, parallel, pictures, report, steps
 from ssah_jax.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.data.reading import Reader
-from ssah_jax.experiment import Experiment, check_devices, iterate
+from ssah_jax.experiment import Experiment, check_devices, iterate, spread_labels
 from ssah_jax.gallery import Gallery, write_gallery
 from ssah_jax.types import Batch, ImagePool, Params, TrainState
 from ssah_jax.views import generate, make_views
@@ -43,6 +45,7 @@ class Run:
         iterator: at the position of `state`.
         state: the next step's input, replicated over local devices.
         seconds: of training before this process took over.
+        spread: what spread labels say of all images, `[N, C]`, if training asks.
     """
 
     experiment: Experiment
@@ -51,6 +54,7 @@ class Run:
     iterator: TrainIterator
     state: TrainState
     seconds: float
+    spread: Float32[np.ndarray, "N C"] | None = None
 
     def record_skipped(self) -> None:
         """Write which images were skipped so far, if any."""
@@ -78,15 +82,18 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
         )
         backbone = found.variables
     workdir.check_same_data(info)
+    spread = workdir.read_spread()
+    if spread is None:
+        spread = spread_labels(experiment)
     state = parallel.replicate(init_state(experiment, backbone=backbone))
-    iterator = iterate(experiment)
-    workdir.create(config, split_to_json(experiment.split), info)
+    iterator = iterate(experiment, spread=spread)
+    workdir.create(config, split_to_json(experiment.split), info, spread)
     workdir.write_missing(experiment.source.missing)
     with open_checkpoints(workdir.checkpoints) as checkpoints:
         if checkpoints.latest_step() is not None:
             state = checkpoints.restore(state, iterators=iterator.streams)
         seconds = workdir.drop_metrics_after(int(state.step))
-        yield Run(experiment, workdir, checkpoints, iterator, state, seconds)
+        yield Run(experiment, workdir, checkpoints, iterator, state, seconds, spread)
 
 
 def init_state(experiment: Experiment, *, backbone: Params | None = None) -> TrainState:
@@ -176,7 +183,7 @@ def _loop(
 ) -> bool:
     """Step until the last step (True) or a request to stop (False)."""
     config, first = run.experiment.config, int(run.state.step)
-    step_fn = parallel.pmap_train_step(config, _device_pool(run.experiment))
+    step_fn = parallel.pmap_train_step(config, _device_pool(run))
     draw_strip = _strip_drawer(run.experiment)
     start = time.perf_counter() - run.seconds
     tick, ticked, waited = time.perf_counter(), first, 0.0
@@ -227,13 +234,13 @@ def _loop(
     return True
 
 
-def _device_pool(experiment: Experiment) -> ImagePool | None:
+def _device_pool(run: Run) -> ImagePool | None:
     """All images on every device, if the configuration keeps them there."""
-    if experiment.config.data.store != "device":
+    if run.experiment.config.data.store != "device":
         return None
-    source = experiment.source
+    source = run.experiment.source
     # `prepare` has seen to it that the images are an array.
-    arrays: Any = (source.images, source.labels)
+    arrays: Any = (source.images, source.labels, run.spread)
     return ImagePool(*parallel.replicate(arrays))
 
 

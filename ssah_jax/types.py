@@ -44,11 +44,14 @@ class Batch(struct.PyTreeNode):
         image: labelled images, uint8 `[L, H, W, ch]`.
         label: their labels, multi-hot `[L, C]` in {0, 1}.
         unlabelled: unlabelled images, uint8 `[U, H, W, ch]`.
+        spread: what labels that spread over the graph of images say of them, `[U, C]`
+            in [0, 1]; None where nothing asks for it.
     """
 
     image: UInt8[Array, "L H W ch"]
     label: Float[Array, "L C"]
     unlabelled: UInt8[Array, "U H W ch"]
+    spread: Float[Array, "U C"] | None = None
 
 
 @no_type_check
@@ -71,10 +74,12 @@ class ImagePool(struct.PyTreeNode):
     Attributes:
         images: uint8 `[N, H, W, ch]`.
         labels: multi-hot `[N, C]` in {0, 1}; those of unlabelled images are not read.
+        spread: see `Batch`, `[N, C]`.
     """
 
     images: UInt8[Array, "N H W ch"]
     labels: Float[Array, "N C"]
+    spread: Float[Array, "N C"] | None = None
 
 
 @no_type_check

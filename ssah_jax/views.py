@@ -28,12 +28,14 @@ class Views(struct.PyTreeNode):
         labelled: weakly augmented labelled images, `[L, H, W, ch]` in [0, 1].
         unlabelled: weakly augmented unlabelled images, `[U, H, W, ch]` in [0, 1].
         label: multi-hot `[L, C]`.
+        spread: see `Batch`, `[U, C]`, or None.
         keys: one for each image, labelled first, `[L + U]`, for deformations.
     """
 
     labelled: Float[Array, "L H W ch"]
     unlabelled: Float[Array, "U H W ch"]
     label: Float[Array, "L C"]
+    spread: Float[Array, "U C"] | None
     keys: Key[Array, "B"]
 
 
@@ -101,7 +103,8 @@ def make_views(
     labelled_key, unlabelled_key = jax.random.split(key)
     labelled, keys = stream(labelled_key, batch.image)
     unlabelled, more = stream(unlabelled_key, batch.unlabelled)
-    return Views(labelled, unlabelled, batch.label, jnp.concatenate([keys, more]))
+    keys = jnp.concatenate([keys, more])
+    return Views(labelled, unlabelled, batch.label, batch.spread, keys)
 
 
 class Generated(NamedTuple):

@@ -3,6 +3,7 @@
 config.json     the configuration
 model.json      shape of the images and names of the classes, for encoding without data,
                 and where the first weights came from
+spread.npy      `[N, C]`, what spread labels say of all images, if training asks
 split.json      the indices of the split, with their digest
 metrics.jsonl   one JSON object for each logged step
 checkpoints/    see `ssah_jax.checkpointing`
@@ -15,11 +16,15 @@ report.html     the same for people
 """
 
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
 
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config
@@ -59,6 +64,7 @@ class Workdir:
         self._config = self.path / "config.json"
         self._model = self.path / "model.json"
         self._metrics = self.path / "metrics.jsonl"
+        self._spread = self.path / "spread.npy"
 
     def read_config(self) -> Config:
         """The configuration of the run that lives here.
@@ -142,15 +148,49 @@ class Workdir:
                 "split have changed since; put them back, or choose another --workdir"
             )
 
-    def create(self, config: Config, split_json: str, info: ModelInfo) -> None:
-        """Make the directory and record what the run is, if not yet there."""
+    def create(
+        self,
+        config: Config,
+        split_json: str,
+        info: ModelInfo,
+        spread: Float32[np.ndarray, "N C"] | None = None,
+    ) -> None:
+        """Make the directory and record what the run is, if not yet there.
+
+        Args:
+            config: of the run.
+            split_json: of its split.
+            info: of its data and model.
+            spread: what spread labels say of all images, `[N, C]`, in half
+                precision's steps; kept, so that no restart computes it otherwise.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._config.exists():
             write_atomically(self.path / "split.json", split_json)
             text = json.dumps(dataclasses.asdict(info), indent=2) + "\n"
             write_atomically(self._model, text)
+            if spread is not None:
+                file = io.BytesIO()
+                np.save(file, spread.astype(np.float16), allow_pickle=False)
+                write_atomically(self._spread, file.getvalue())
             # Last: with config.json the directory counts as the run's.
             write_atomically(self._config, config_lib.to_json(config))
+
+    def read_spread(self) -> Float32[np.ndarray, "N C"] | None:
+        """What `create` was given of spread labels, if anything.
+
+        Raises:
+            WorkdirError: it cannot be read.
+        """
+        if not self._config.is_file() or not self._spread.is_file():
+            return None
+        try:
+            return np.load(self._spread, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise WorkdirError(
+                f"{self._spread}: found a damaged file, expected what training wrote; "
+                "choose another --workdir"
+            ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged lines, without a last one that a killed run left unfinished."""

@@ -549,7 +549,10 @@ def test_the_command_writes_what_the_backbone_computes(tmp_path, capsys):
         path = tmp_path / "data" / f"class {index // 5}" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(path)
-    out, folder = tmp_path / "f", f"data.source=folder,data.path={tmp_path / 'data'}"
+    out, folder = (
+        tmp_path / "new/f",
+        f"data.source=folder,data.path={tmp_path / 'data'}",
+    )
     arguments = [
         *("features", f"{ROOT}/configs/digits.py:{folder},data.channels=1"),
         *("--backbone=efficientnet_lite0", f"--weights={LITE0}", "--image-size=32"),

@@ -23,6 +23,7 @@ from ssah_jax.losses.consistency import (
     centre_consistency,
     pair_consistency,
     pair_posterior,
+    ramp_down,
     ramp_up,
     ssdph_loss,
 )
@@ -155,6 +156,13 @@ def test_a_student_like_its_teacher_has_no_ssdph_loss():
     # Also where the target is made inside, nothing reaches the teacher.
     of_teacher = jax.grad(loss, 1)(jnp.roll(teacher, 1, 0), teacher)
     assert not np.any(of_teacher)
+
+
+def test_ramp_down():
+    found = [float(ramp_down(jnp.asarray(step), length=50.0)) for step in (0, 25, 60)]
+    np.testing.assert_allclose(found, [1, 0.5, 0], atol=1e-6)
+    assert jax.jit(partial(ramp_down, length=50.0))(25) == found[1]
+    assert ramp_down(0, length=0.0) == 1 and ramp_down(1, length=0.0) == 0
 
 
 def test_ramp_up():

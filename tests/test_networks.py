@@ -1,5 +1,7 @@
 """H-Net, A-Net and their layers: shapes, statistics, devices, gradients."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 from ssah_jax.losses.reduce import masked_mean
 from ssah_jax.networks import BACKBONES, NORMS, SMALLEST_IMAGE, ANet, HNet
 from ssah_jax.networks.backbones import build_backbone
-from ssah_jax.networks.layers import Norm, max_pool2
+from ssah_jax.networks.layers import Norm, depthwise_conv, max_pool2
 
 AXIS = "batch"
 
@@ -399,3 +401,27 @@ def test_position_logits_follow_the_image():
     left, right = change[0, 0], change[1, 0]
     assert left[:, :2].sum() > left[:, 2:].sum()
     assert right[:, 2:].sum() > right[:, :2].sum()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(7, 10), (8, 8), (3, 1)])
+@pytest.mark.parametrize("side", [3, 5])
+def test_depthwise_convolution_equals_xlas(shape, side, stride):
+    keys = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(keys[0], (2, *shape, 6))
+    kernel = jax.random.normal(keys[1], (side, side, 1, 6))
+    options = {
+        "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
+        "feature_group_count": 6,
+    }
+
+    def total(form, x, kernel):
+        found = form(x, kernel, (stride, stride), "SAME", **options)
+        return (found**3).sum(), found
+
+    mine, other = (
+        jax.value_and_grad(partial(total, form), (0, 1), has_aux=True)(x, kernel)
+        for form in (depthwise_conv, jax.lax.conv_general_dilated)
+    )
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max(), rtol=1e-4)

@@ -168,7 +168,7 @@ class FeatureWriter:
                 "empty directory; choose another --out"
             )
         with _writing(self._path):
-            self._part.mkdir(exist_ok=True)
+            self._part.mkdir(parents=True, exist_ok=True)
             self._take_up()
 
     def write(

@@ -104,8 +104,8 @@ class TrainIterator:
             labelled = next(self.streams["labelled"])
             unlabelled = next(self.streams["unlabelled"])
         if isinstance(labelled, tuple):
-            image, label = labelled
-            return Batch(image=image, label=label, unlabelled=unlabelled[0])
+            (image, label), (images, *spread) = labelled, unlabelled
+            return Batch(image, label, images, *spread)
         return BatchRows(labelled=labelled, unlabelled=unlabelled)
 
     def get_state(self) -> dict[str, Any]:
@@ -148,6 +148,7 @@ def train_iterator(
     threads: int = _THREADS,
     skipped: SkippedImages | None = None,
     rows_only: bool = False,
+    spread: Float32[np.ndarray, "N C"] | None = None,
 ) -> TrainIterator:
     """Endless batches of labelled and unlabelled training images.
 
@@ -170,6 +171,7 @@ def train_iterator(
         skipped: takes images that cannot be read; the next readable one of the batch
             then stands in. None makes them an error.
         rows_only: give `BatchRows`, for images that lie on the device.
+        spread: what spread labels say of every image, for `Batch.spread`, `[N, C]`.
 
     Returns:
         An iterator at its start, of `Batch`, or of `BatchRows`. It raises DataError
@@ -211,7 +213,7 @@ def train_iterator(
         if rows_only:
             batches = order.map(lambda rows: rows.astype(np.int32))
             return iter(batches.to_iter_dataset(_read_options(0)))
-        labels = source.labels if name == "labelled" else None
+        labels = source.labels if name == "labelled" else spread
         batches = order.map(lambda rows: _read_batch(reader, rows, labels))
         ahead = 0 if reader.in_memory else threads
         return iter(batches.to_iter_dataset(_read_options(ahead)))

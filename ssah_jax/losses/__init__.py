@@ -23,6 +23,7 @@ from ssah_jax.losses.consistency import (
     centre_consistency,
     pair_consistency,
     pair_posterior,
+    ramp_down,
     ramp_up,
     ssdph_loss,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "pair_consistency",
     "pair_posterior",
     "pair_weights",
+    "ramp_down",
     "ramp_up",
     "score_function_loss",
     "soft_histogram",

@@ -160,3 +160,16 @@ def ramp_up(step: Int[Array, ""] | int, *, length: float) -> Float[Array, ""]:
     """
     share = jnp.clip(jnp.asarray(step, jnp.float32) / max(length, 1.0), 0.0, 1.0)
     return jnp.exp(-5.0 * jnp.square(1.0 - share))
+
+
+def ramp_down(step: Int[Array, ""] | int, *, length: float) -> Float[Array, ""]:
+    """Weight of a first opinion that is to be outgrown, from 1 at step 0 to 0.
+
+    `max(0, 1 - step / length)`. This project's own.
+
+    Args:
+        step: completed steps, >= 0; may be traced.
+        length: steps until the weight is 0; at most 1 is none from step 1 on.
+    """
+    share = jnp.asarray(step, jnp.float32) / max(length, 1.0)
+    return jnp.clip(1.0 - share, 0.0, 1.0)

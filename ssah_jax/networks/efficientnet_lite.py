@@ -7,7 +7,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssah_jax.networks.layers import Domain, Norm, end_stage, require_side
+from ssah_jax.networks.layers import (
+    Domain,
+    Norm,
+    depthwise_conv,
+    end_stage,
+    require_side,
+)
 
 SMALLEST = 32
 """Shortest side, in pixels: the last map has one position."""
@@ -61,6 +67,7 @@ class InvertedBlock(nn.Module):
             (self.side, self.side),
             (self.stride, self.stride),
             feature_group_count=inner,
+            conv_general_dilated=depthwise_conv,
             name="filter",
         )(y)
         y = nn.relu6(normalise(y, "filter_norm"))

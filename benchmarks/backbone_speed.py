@@ -1,0 +1,391 @@
+"""Images a second of every backbone with pretrained weights, beside PyTorch's.
+
+    python benchmarks/backbone_speed.py
+    python benchmarks/backbone_speed.py --device gpu --batch 64 --peak-tflops 495 989
+    python benchmarks/backbone_speed.py --table
+
+The first two write benchmarks/results/backbone_speed.json, the last prints it as a
+table. Peers are torchvision's networks, and timm's of EfficientNet-Lite0 and DINOv2's
+ViT-S/14; one that cannot be imported is left out, and the record says why.
+
+Both sides are the same network, with the linear layer of ImageNet's 1,000 classes, the
+same weights (carried over by `ssah_jax.networks.weight_tables`) and the same images;
+their logits must agree, or the script stops. Position embeddings are made for the
+images' size on both sides, and dropout is left out. "forward" computes logits in
+evaluation, "training" the gradient of the cross-entropy for all parameters and moves
+the running statistics. JAX is compiled, which is timed apart, PyTorch eager, in the
+faster of its two layouts for images. bfloat16 is the backbones' option `dtype` and
+PyTorch's autocast, the latter on a GPU only. A GPU multiplies float32 in TF32 on both
+sides.
+
+One process; rounds that alternate, and their median; what takes below 50 ms is repeated
+within its round. On a CPU: one core and one thread for both (the process binds itself
+to one core). Operations are counted in the program before XLA optimises it;
+utilisation is their rate over the peak that --peak-tflops gives.
+"""
+
+import argparse
+import copy
+import importlib
+import importlib.metadata
+import json
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before NumPy, PyTorch and JAX start.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "backbone_speed.json"
+CLASSES = 1000
+MODES = ("forward", "training")
+DTYPES = ("float32", "bfloat16")
+# Of logits and losses in float32, beside their size; a GPU's TF32 has ten bits.
+TOLERANCE = {"cpu": 1e-3, "gpu": 3e-2}
+# Backbone -> the package, the maker and the name of its peer.
+PEERS = {
+    "alexnet": ("torchvision", "alexnet"),
+    "vgg16": ("torchvision", "vgg16"),
+    "resnet18": ("torchvision", "resnet18"),
+    "resnet50": ("torchvision", "resnet50"),
+    "efficientnet_lite0": ("timm", "tf_efficientnet_lite0"),
+    "vit_b16": ("torchvision", "vit_b_16"),
+    "vit_s14": ("timm", "vit_small_patch14_dinov2"),
+}
+
+Key = tuple[str, str]
+"""Data type and mode."""
+
+Call = Callable[[int], np.ndarray]
+"""Runs so many times, waits for the last, and returns its logits or loss."""
+
+
+def torch_model(name: str, size: int) -> Any:
+    """A peer without dropout, weights drawn."""
+    import torch
+
+    torch.manual_seed(0)
+    package, maker = PEERS[name]
+    options = {"image_size": size} if name == "vit_b16" else {}
+    options |= {"img_size": size} if name == "vit_s14" else {}
+    if package == "timm":
+        model = importlib.import_module("timm").create_model(
+            maker, num_classes=CLASSES, **options
+        )
+    else:
+        models = importlib.import_module("torchvision").models
+        model = getattr(models, maker)(num_classes=CLASSES, **options)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    # What starts at zero would hide what differs: torchvision's last layer of ViT.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return model
+
+
+def torch_calls(
+    model: Any, images: np.ndarray, labels: np.ndarray, device: str
+) -> tuple[dict[Key, Call], str, dict[Key, np.ndarray]]:
+    """Calls by data type and mode, their layout, and what each returns at first."""
+    import torch
+
+    # What JAX does by default.
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+
+    place = torch.device("cuda" if device == "gpu" else "cpu")
+    y = torch.from_numpy(labels).to(place)
+
+    def calls_of(layout: str) -> dict[Key, Call]:
+        order = {"memory_format": getattr(torch, layout)}
+        net = copy.deepcopy(model).to(place, **order)
+        x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(place, **order)
+
+        def make(dtype: str, mode: str) -> Call:
+            learns, rough = mode == "training", dtype == "bfloat16"
+
+            def call(times: int) -> Any:
+                net.train(learns)
+                for _ in range(times):
+                    net.zero_grad(set_to_none=True)
+                    with (
+                        torch.autocast(place.type, torch.bfloat16, enabled=rough),
+                        torch.inference_mode(not learns),
+                    ):
+                        value = net(x)
+                        if learns:
+                            value = torch.nn.functional.cross_entropy(value, y)
+                    if learns:
+                        value.backward()
+                if device == "gpu":
+                    torch.cuda.synchronize()
+                return value.detach().float().cpu().numpy()
+
+            return call
+
+        dtypes = DTYPES if device == "gpu" else DTYPES[:1]
+        return {(dtype, mode): make(dtype, mode) for dtype in dtypes for mode in MODES}
+
+    answers: dict[Key, np.ndarray] = {}
+    found: dict[str, tuple[float, dict[Key, Call]]] = {}
+    for layout in ("contiguous_format", "channels_last"):
+        calls, took = calls_of(layout), 0.0
+        # Evaluation comes before training, which moves running statistics.
+        for key, call in sorted(calls.items(), key=lambda x: MODES.index(x[0][1])):
+            answers.setdefault(key, call(1))
+            took += min(seconds(call) for _ in range(2))
+        found[layout] = took, calls
+    best = min(found, key=lambda layout: found[layout][0])
+    return found[best][1], best, answers
+
+
+def jax_calls(
+    name: str,
+    tensors: dict[str, np.ndarray] | None,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[dict[Key, Call], dict[Key, dict[str, float]]]:
+    """Calls by data type and mode, and of each what compiling took and operations."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from ssah_jax.networks.backbones import SPECS, Classifier
+    from ssah_jax.networks.weight_tables import convert
+
+    spec = SPECS[name]
+    # Position embeddings of the images' own size, as the peers have them.
+    options = {"grid": images.shape[1] // spec.multiple} if spec.multiple > 1 else {}
+    x, y = jax.device_put(images), jax.device_put(labels)
+    calls: dict[Key, Call] = {}
+    about: dict[Key, dict[str, float]] = {}
+
+    def functions(network: nn.Module) -> dict[str, Callable[..., Any]]:
+        def forward(variables: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+            return network.apply(variables, x)
+
+        def training(variables: Any, x: jax.Array, y: jax.Array) -> Any:
+            def loss(params: Any) -> tuple[jax.Array, Any]:
+                logits, moved = network.apply(
+                    variables | {"params": params},
+                    x,
+                    train=True,
+                    mutable=["batch_stats"],
+                )
+                values = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+                return values.mean(), moved
+
+            return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+        return {"forward": forward, "training": training}
+
+    def network(dtype: str) -> nn.Module:
+        return Classifier(spec.network(dtype=dtype, **options), CLASSES)
+
+    if tensors is None:
+        variables = jax.jit(network("float32").init)(jax.random.key(0), x[:1])
+    else:
+        variables = convert(name, tensors, network=network("float32"))
+    variables = jax.device_put(variables)
+    for dtype in DTYPES:
+        for mode, function in functions(network(dtype)).items():
+            start = time.perf_counter()
+            lowered = jax.jit(function).lower(variables, x, y)
+            compiled = lowered.compile()
+            took = time.perf_counter() - start
+
+            def call(times: int, compiled: Any = compiled) -> Any:
+                for _ in range(times):
+                    found = compiled(variables, x, y)
+                jax.block_until_ready(found)
+                first = found[0][0] if isinstance(found, tuple) else found
+                return np.asarray(first.astype(jnp.float32))
+
+            calls[dtype, mode] = call
+            about[dtype, mode] = {
+                "jax_compile_seconds": round(took, 2),
+                "gflop_an_image": float(
+                    f"{lowered.cost_analysis()['flops'] / 1e9 / len(images):.4g}"
+                ),
+            }
+    return calls, about
+
+
+def seconds(call: Call, times: int = 1) -> float:
+    """Wall time of one of `times` runs in a row."""
+    start = time.perf_counter()
+    call(times)
+    return (time.perf_counter() - start) / times
+
+
+def compare(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of the record: one for each data type and mode."""
+    rng = np.random.default_rng(0)
+    shape = (given.batch, given.size, given.size, 3)
+    images = rng.normal(size=shape).astype(np.float32)
+    labels = rng.integers(0, CLASSES, given.batch)
+    every: dict[tuple[str, str, str], Call] = {}
+    tensors, layout, missing = None, None, ""
+    try:
+        model = torch_model(name, given.size)
+    except ImportError as error:
+        missing = str(error)
+    else:
+        tensors = {k: x.numpy().copy() for k, x in model.state_dict().items()}
+        calls, layout, answers = torch_calls(model, images, labels, given.device)
+        every |= {("torch", *key): call for key, call in calls.items()}
+        del model
+    calls, about = jax_calls(name, tensors, images, labels)
+    every |= {("jax", *key): call for key, call in calls.items()}
+    for mode in MODES if not missing else ():
+        mine, other = calls["float32", mode](1), answers["float32", mode]
+        error = np.linalg.norm(mine - other) / np.linalg.norm(other)
+        if not error < TOLERANCE[given.device]:
+            raise SystemExit(f"backbone_speed: {name}, {mode}: differs by {error:.2g}")
+    times = {}
+    for key, call in every.items():
+        call(1)
+        times[key] = max(1, math.ceil(0.05 / seconds(call)))
+    took: dict[tuple[str, str, str], list[float]] = {key: [] for key in every}
+    for _ in range(given.rounds):
+        for key, call in every.items():
+            took[key].append(seconds(call, times[key]))
+    rows = []
+    for key, found in about.items():
+        dtype, mode = key
+        row: dict[str, Any] = {"backbone": name, "dtype": dtype, "mode": mode}
+        for framework in ("jax", "torch"):
+            one = took.get((framework, *key))
+            rates = [given.batch / x for x in one] if one else []
+            row[f"{framework}_images_per_second"] = (
+                float(f"{given.batch / statistics.median(one):.4g}") if one else None
+            )
+            row[f"{framework}_range"] = (
+                [float(f"{f(rates):.4g}") for f in (min, max)] if one else None
+            )
+        mine, other = row["jax_images_per_second"], row["torch_images_per_second"]
+        row["jax_over_torch"] = round(mine / other, 2) if other else None
+        row |= {"torch_layout": layout if other else None, **found}
+        if missing:
+            row["torch_missing"] = missing
+        if given.peak_tflops:
+            peak = given.peak_tflops[DTYPES.index(dtype)]
+            for framework, rate in (("jax", mine), ("torch", other)):
+                row[f"{framework}_utilisation"] = (
+                    round(rate * found["gflop_an_image"] / 1e3 / peak, 4)
+                    if rate
+                    else None
+                )
+        rows.append(row)
+    return rows
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record as Markdown."""
+    peak = record["peak_tflops"] is not None
+    heads = ["backbone", "dtype", "mode", "images/s, JAX", "images/s, PyTorch"]
+    heads += ["JAX / PyTorch", "compile s, JAX"]
+    heads += ["utilisation, JAX", "utilisation, PyTorch"] if peak else []
+    lines = [heads, ["---"] * len(heads)]
+
+    def number(x: float | None) -> str:
+        return "-" if x is None else f"{x:,.3g}" if x < 1e3 else f"{x:,.0f}"
+
+    def share(x: float | None) -> str:
+        return "-" if x is None else f"{x:.1%}"
+
+    for row in record["rows"]:
+        ratio = row["jax_over_torch"]
+        cells = [
+            f"`{row['backbone']}`",
+            row["dtype"],
+            row["mode"],
+            number(row["jax_images_per_second"]),
+            number(row["torch_images_per_second"]),
+            "-" if ratio is None else f"{ratio:.2f}",
+            number(row["jax_compile_seconds"]),
+        ]
+        if peak:
+            cells += [share(row[f"{x}_utilisation"]) for x in ("jax", "torch")]
+        lines.append(cells)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def main() -> None:
+    """Measure and write the record, or print the table of one."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument(
+        "--size", type=int, default=224, help="side of the images, in pixels"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="images at once")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--peak-tflops",
+        type=float,
+        nargs=2,
+        metavar=("FLOAT32", "BFLOAT16"),
+        help="the device's peaks for dense matrix products (of TF32 for float32)",
+    )
+    parser.add_argument("--output", help="where the record goes, or is read from")
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    if given.table:
+        text = Path(given.output or RESULTS).read_text()
+        print(table(json.loads(text)))
+        return
+    if given.device == "cpu" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    import jax
+
+    jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[given.device])
+    packages = {}
+    for package in ("torch", "torchvision", "timm"):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            packages[package] = None
+        else:
+            packages[package] = importlib.metadata.version(package)
+    if packages["torch"]:
+        import torch
+
+        if given.device == "cpu":
+            torch.set_num_threads(1)
+        elif not torch.cuda.is_available():
+            raise SystemExit("backbone_speed: --device gpu: PyTorch finds none")
+    import records
+
+    rows = []
+    for name in given.only:
+        rows += compare(name, given)
+        for row in rows[-len(DTYPES) * len(MODES) :]:
+            print(json.dumps(row), file=sys.stderr)
+    record = {
+        "device": given.device,
+        "threads": 1 if given.device == "cpu" else None,
+        "batch": given.batch,
+        "size": given.size,
+        "rounds": given.rounds,
+        "peak_tflops": given.peak_tflops,
+        "peers": packages,
+        "rows": rows,
+    }
+    records.write("backbone_speed", record, given.output)
+
+
+if __name__ == "__main__":
+    main()
