@@ -297,6 +297,17 @@ def test_a_damaged_opinion_is_one_line(tmp_path):
         pass
 
 
+def test_images_may_be_alike_in_stored_features(tmp_path):
+    config = make_config()
+    experiment = prepare(config)
+    write(experiment.source, tmp_path / "features")
+    graph = dataclasses.replace(config.graph, features=str(tmp_path / "features"))
+    found = spread_labels(prepare(dataclasses.replace(config, graph=graph)))
+    seen = np.concatenate([experiment.split.labelled, experiment.split.unlabelled])
+    np.testing.assert_allclose(found[seen].sum(axis=1), 1, atol=2e-3)
+    assert not np.array_equal(found, spread_labels(experiment))
+
+
 def test_features_of_other_images_are_refused(tmp_path):
     config = make_config()
     graph = dataclasses.replace(config.graph, features=str(tmp_path))

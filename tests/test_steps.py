@@ -63,6 +63,7 @@ def make_batch(config: Config, seed: int = 0, multi_label: bool = False) -> Batc
         image=rng.integers(0, 256, (labelled, 8, 8, 1)).astype(np.uint8),
         label=label,
         unlabelled=rng.integers(0, 256, (unlabelled, 8, 8, 1)).astype(np.uint8),
+        spread=rng.dirichlet(np.ones(CLASSES) / 2, unlabelled).astype(np.float32),
     )
 
 
@@ -85,6 +86,10 @@ VARIANTS = {
     "consistent only": small_config(anet={"kind": "none"}),
     "supervised": small_config(
         anet={"kind": "none"}, loss={"consistent": 0.0, "consistent_pair": 0.0}
+    ),
+    "spread labels": small_config(loss={"consistent_spread": 1.0}),
+    "several labels, spread": small_config(
+        data={"multi_label": True}, loss={"consistent_spread": 1.0}
     ),
     "several labels": small_config(data={"multi_label": True}),
     "log weights": small_config(pace={"weight": "log", "rule": "schedule"}),
@@ -218,6 +223,36 @@ def test_supervised_loss_has_no_gradient_on_unlabelled_images(name):
     )
     assert _zero(leak)
     assert not _zero(own)
+
+
+def test_spread_labels_teach_the_images_themselves_and_fade():
+    weights = {"consistent": 0.0, "consistent_pair": 0.0, "hard": 0.0}
+    config = small_config(loss=weights | {"consistent_spread": 1.0, "fade": 0.6})
+    state, views, generated, _ = _parts(config)
+
+    @jax.jit
+    def slopes(step, threshold):
+        pace = state.pace.replace(threshold=threshold)
+
+        def loss(unlabelled, hard):
+            seen = views.replace(unlabelled=unlabelled)
+            return objectives.hnet_objective(
+                state.hnet,
+                state.replace(step=step, pace=pace),
+                seen,
+                hard,
+                config=config,
+            )[0]
+
+        return jax.grad(loss, argnums=(0, 1))(views.unlabelled, generated.images)
+
+    first, hard = slopes(0, jnp.float32(0.1))
+    assert not _zero(first) and _zero(hard)
+    # Nothing is turned away for being hard.
+    np.testing.assert_array_equal(slopes(0, jnp.float32(-9.0))[0], first)
+    later, _ = slopes(6, jnp.float32(0.1))
+    np.testing.assert_allclose(later, 0.5 * first, rtol=1e-3, atol=1e-7)
+    assert _zero(slopes(12, jnp.float32(0.1))[0])
 
 
 def test_teacher_and_centres_have_no_gradient():
