@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ssah_jax import evaluators
-from ssah_jax.config import Config
+from ml_collections import ConfigDict
+
+from ssah_jax import evaluators, presets
+from ssah_jax.config import Config, from_config_dict
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,13 +26,9 @@ def write(name: str, record: dict[str, Any], path: str | None = None) -> None:
 
 def variants(config: Config) -> dict[str, Config]:
     """A configuration and its baselines, which differ in nothing else."""
-    replace = dataclasses.replace
-    return {
-        "ssah": config,
-        "random": replace(config, anet=replace(config.anet, kind="random")),
-        "supervised": replace(
-            config,
-            anet=replace(config.anet, kind="none"),
-            loss=replace(config.loss, consistent=0.0, consistent_pair=0.0),
-        ),
-    }
+    found = {"ssah": config}
+    for name in ("random", "supervised"):
+        values = ConfigDict(dataclasses.asdict(config))
+        values.update_from_flattened_dict(presets.VARIANTS[name])
+        found[name] = from_config_dict(values)
+    return found

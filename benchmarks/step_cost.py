@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from ssah_jax import parallel, train_lib
 from ssah_jax.config import from_config_dict
-from ssah_jax.experiment import iterate, prepare
+from ssah_jax.experiment import iterate, prepare, spread_labels
 
 _CONFIG = config_flags.DEFINE_config_file("config")
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Timed steps of each kind.")
@@ -35,7 +35,7 @@ def main(_: list[str]) -> None:
         "supervised": found["supervised"],
     }
     experiment = prepare(full)
-    batch = parallel.shard(next(iterate(experiment)))
+    batch = parallel.shard(next(iterate(experiment, spread=spread_labels(experiment))))
     step, state, compiling = {}, {}, {}
     for name, config in variants.items():
         step[name] = parallel.pmap_train_step(config)
