@@ -142,7 +142,7 @@ class Cell:
 
 def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     """The results of a cell, which is trained unless it is finished."""
-    title = re.sub(r"[^a-z0-9]+", "_", f"{cell.row}-{cell.column}-{cell.seed}")
+    title = re.sub(r"[^a-z0-9]+", "_", f"{cell.row}-{cell.column}-{cell.seed}".lower())
     directory = Path(_RUNS.value) / name / title
     results = directory / "results.json"
     if not results.exists():
