@@ -340,6 +340,11 @@ def main() -> None:
         metavar=("FLOAT32", "BFLOAT16"),
         help="the device's peaks for dense matrix products (of TF32 for float32)",
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the record's rows of backbones that --only leaves out",
+    )
     parser.add_argument("--output", help="where the record goes, or is read from")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
@@ -369,7 +374,10 @@ def main() -> None:
             raise SystemExit("backbone_speed: --device gpu: PyTorch finds none")
     import records
 
-    rows = []
+    rows, kept = [], []
+    if given.keep:
+        before = json.loads(Path(given.output or RESULTS).read_text())["rows"]
+        kept = [row for row in before if row["backbone"] not in given.only]
     for name in given.only:
         rows += compare(name, given)
         for row in rows[-len(DTYPES) * len(MODES) :]:
@@ -382,7 +390,7 @@ def main() -> None:
         "rounds": given.rounds,
         "peak_tflops": given.peak_tflops,
         "peers": packages,
-        "rows": rows,
+        "rows": sorted(kept + rows, key=lambda row: list(PEERS).index(row["backbone"])),
     }
     records.write("backbone_speed", record, given.output)
 
