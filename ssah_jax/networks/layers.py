@@ -39,8 +39,8 @@ def depthwise_conv(
 ) -> Float[Array, "B h w D"]:
     """Convolution of each channel by itself; for `nn.Conv(conv_general_dilated=...)`.
 
-    On CPU a sum of shifted maps, one for each weight of the kernel: XLA's own is 10 to
-    40 times slower there, and its gradient 2 to 30 (`benchmarks/depthwise.py`).
+    On CPU a sum of shifted maps, one for each weight of the kernel: XLA's own is several
+    times slower there, forward and backward (`benchmarks/depthwise.py`).
 
     Args:
         x: map `[B, H, W, D]`.
