@@ -39,8 +39,8 @@ def depthwise_conv(
 ) -> Float[Array, "B h w D"]:
     """Convolution of each channel by itself; for `nn.Conv(conv_general_dilated=...)`.
 
-    On CPU a sum of shifted maps, one for each weight of the kernel: XLA's own is several
-    times slower there, forward and backward (`benchmarks/depthwise.py`).
+    On CPU a sum of shifted maps, one for each weight of the kernel: XLA's own is slower
+    there by several times, forward and backward (`benchmarks/depthwise.py`).
 
     Args:
         x: map `[B, H, W, D]`.
