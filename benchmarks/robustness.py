@@ -1,6 +1,6 @@
-"""mAP of a run's test queries as they are, occluded and rotated; the database is clean.
+"""mAP of a run's queries as they are, occluded and rotated; the database is clean.
 
-    python benchmarks/robustness.py --workdir RUN [--out FILE]
+    python benchmarks/robustness.py --workdir RUN [--out FILE] [--queries validation]
 
 A black window, 12/28 of the image's side, at a place drawn for each query; a rotation
 by 25 degrees, its direction drawn for each query. Draws are of seed 0.
@@ -23,6 +23,9 @@ from ssah_jax.workdir import Workdir, write_atomically
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _OUT = flags.DEFINE_string("out", None, "JSON file; standard output by default.")
+_QUERIES = flags.DEFINE_enum(
+    "queries", "test", ("test", "validation"), "Validation ones to choose by."
+)
 _WINDOW = 12 / 28
 _DEGREES = 25.0
 
@@ -61,11 +64,12 @@ def main(_: list[str]) -> None:
 
     read = Reader(source.images)
     database = codes(read(split.database)[0])
-    queries = read(split.query)[0].astype(np.float32) / 255
+    rows = split.query if _QUERIES.value == "test" else split.validation
+    queries = read(rows)[0].astype(np.float32) / 255
     found = {
         name: retrieval.evaluate(
             codes(images),
-            source.labels[split.query],
+            source.labels[rows],
             database,
             source.labels[split.database],
             top_k=config.eval.top_k or None,

@@ -154,6 +154,8 @@ class ANetConfig:
     Attributes:
         kind: "anet" learns deformations, "random" draws them uniformly from the same
             family, "none" makes no hard samples.
+        candidates: deformations that kind "random" draws for each image; the hardest
+            that H-Net accepts is taken, at the price of as many forward passes.
         trainer: estimator of A-Net's gradient through the draw: "straight_through",
             or "score" (the score function, which tries instead of extrapolating).
         width: channels of its trunk.
@@ -173,6 +175,7 @@ class ANetConfig:
     """
 
     kind: str = "anet"
+    candidates: int = 1
     trainer: str = "score"
     width: int = 16
     scales: tuple[float, ...] = (0.2, 0.35, 0.5)
@@ -274,7 +277,6 @@ class PaceConfig:
         start: threshold at the first step, a share of bits.
         end: largest threshold.
         rate: feedback's change of a step.
-        share: of generated samples that A-Net is to keep under the threshold.
         slack: H-Net accepts samples up to (1 + slack) times the threshold.
         target: feedback aims at this accepted share.
         tolerance: feedback raises the threshold while the accepted share is within
@@ -286,7 +288,6 @@ class PaceConfig:
     start: float = 0.05
     end: float = 0.15
     rate: float = 5e-4
-    share: float = 0.5
     slack: float = 1.0
     target: float = 0.8
     tolerance: float = 0.1
@@ -505,6 +506,7 @@ def _validate(config: Config) -> None:
             "batch.unlabelled",
             "hnet.widths",
             "anet.width",
+            "anet.candidates",
             "anet.grid",
         ],
         *["anet.blocks", "anet.angle_bins", "eval.batch", "eval.precision_at"],
@@ -555,7 +557,7 @@ def _validate(config: Config) -> None:
     check(lambda v: -1 <= v <= 1, "in [-1, 1]", "loss.label_offset")
     check(lambda v: 0 < v <= 1, "in (0, 1]", "loss.fade")
     check(lambda v: 0 < v < 1, "in (0, 1)", "anet.scales", "pace.start", "pace.end")
-    check(lambda v: 0 < v < 1, "in (0, 1)", "pace.share", "data.unseen_share")
+    check(lambda v: 0 < v < 1, "in (0, 1)", "data.unseen_share")
     check(lambda v: v in (1, 3), "1 or 3", "data.channels")
     check(lambda v: v in (21, 81), "21 or 81", "data.concepts")
     check(lambda v: 0 <= v <= 180, "in [0, 180]", "anet.max_degrees")
@@ -580,6 +582,11 @@ def _validate(config: Config) -> None:
     one_of("pace.rule", ("feedback", "schedule"))
     one_of("pace.weight", WEIGHT_KINDS)
     _check_backbone(config)
+    if config.anet.candidates > 1 and config.anet.kind != "random":
+        raise ConfigError(
+            f"config.anet.candidates: found {config.anet.candidates}, accepted is 1 "
+            f"with anet.kind = {config.anet.kind!r}"
+        )
     if config.pace.start > config.pace.end:
         raise ConfigError(
             f"config.pace.start: found {config.pace.start}, accepted is at most "

@@ -179,6 +179,51 @@ def batch_hardness(
     return jnp.concatenate([labelled, unlabelled])
 
 
+def hardest_accepted(
+    state: TrainState,
+    views: Views,
+    *,
+    config: Config,
+    axis_name: str | None = None,
+) -> Generated:
+    """Of several random deformations of an image, the hardest that H-Net accepts.
+
+    What an adversary must match: a search without one, at `config.anet.candidates`
+    forward passes of H-Net. If it accepts none, the easiest is taken.
+
+    Args:
+        state: H-Net's parameters and the threshold; constants.
+        views: the batch.
+        config: of the run.
+        axis_name: mapped axis.
+    """
+    state = stop_gradient(state)
+    hash_ = partial(
+        hash_images, state.hnet, state.batch_stats, config=config, axis_name=axis_name
+    )
+    clean = CleanCodes(
+        hash_(views.labelled, domain="clean")[0],
+        hash_(views.unlabelled, domain="clean")[0],
+    )
+    drawn, hardness = [], []
+    for index in range(config.anet.candidates):
+        keys = jax.vmap(partial(jax.random.fold_in, data=index))(views.keys)
+        drawn.append(generate(state.anet, views.replace(keys=keys), config=config))
+        codes, _ = hash_(drawn[-1].images, domain="generated")
+        hardness.append(batch_hardness(codes, clean, views.label, axis_name=axis_name))
+    stacked = jnp.stack(hardness)
+    accepted = jnp.where(stacked <= acceptance_limit(state, config), stacked, -jnp.inf)
+    easiest, best = jnp.argmin(stacked, axis=0), jnp.argmax(accepted, axis=0)
+    chosen = jnp.where(jnp.any(accepted > -jnp.inf, axis=0), best, easiest)
+    rows = jnp.arange(len(chosen))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen, rows], *drawn)
+
+
+def acceptance_limit(state: TrainState, config: Config) -> Float[Array, ""]:
+    """Hardness up to which H-Net accepts a sample."""
+    return (1.0 + config.pace.slack) * state.pace.threshold
+
+
 def hnet_objective(
     params: Params,
     state: TrainState,
@@ -223,7 +268,7 @@ def hnet_objective(
         clean = CleanCodes(codes, stop_gradient(plain))
         hardness = batch_hardness(hard_codes, clean, views.label, axis_name=axis_name)
         outcome = Outcome(clean, hardness)
-        limit = (1.0 + config.pace.slack) * state.pace.threshold
+        limit = acceptance_limit(state, config)
         weight = pacing.self_paced_weight(hardness, limit, kind=config.pace.weight)
         # Hard samples move to where clean codes are, never the reverse.
         hard_terms = method(
@@ -293,11 +338,11 @@ def anet_objective(
     """
     hnet_params, generated, outcome = stop_gradient((hnet_params, generated, outcome))
     mean = partial(masked_mean, axis_name=axis_name)
-    pursue = partial(
-        losses.threshold_pursuit,
-        threshold=state.pace.threshold,
-        share=config.pace.share,
-    )
+
+    def pursue(hardness: Array) -> Array:
+        reached = all_sum(mean(stop_gradient(hardness)), axis_name)
+        return losses.threshold_pursuit(hardness, state.pace.threshold, reached)
+
     if config.anet.trainer == "straight_through":
         again = generate(anet_params, views, config=config)
         logits = again.logits

@@ -16,6 +16,7 @@ from ssah_jax.objectives import (
     anet_objective,
     build_hnet,
     encode,
+    hardest_accepted,
     hnet_objective,
 )
 from ssah_jax.optim import anet_optimiser, hnet_optimiser
@@ -133,8 +134,11 @@ def gradients(
     """
     step_key = jax.random.fold_in(state.key, state.step)
     views = make_views(step_key, batch, config=config, axis_name=axis_name)
-    hard = config.anet.kind != "none"
-    generated = generate(state.anet, views, config=config) if hard else None
+    generated = None
+    if config.anet.candidates > 1:
+        generated = hardest_accepted(state, views, config=config, axis_name=axis_name)
+    elif config.anet.kind != "none":
+        generated = generate(state.anet, views, config=config)
     images = None if generated is None else generated.images
     hnet_grad = jax.value_and_grad(hnet_objective, has_aux=True)
     (_, aux), hnet = hnet_grad(

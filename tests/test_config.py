@@ -123,8 +123,11 @@ def changed(name, kind):
     return (*value[:-1], value[-1] * (2 if kind == tuple[int, ...] else 0.99))
 
 
-# Accepted only beside another loss than the default; see tests/test_methods.py.
-@pytest.mark.parametrize("name", [name for name in FIELDS if name != "loss.options"])
+# Accepted only beside another loss or adversary than the default; see
+# tests/test_methods.py and test_fields_that_must_fit_together.
+@pytest.mark.parametrize(
+    "name", [name for name in FIELDS if name not in ("loss.options", "anet.candidates")]
+)
 def test_each_field_can_be_set_and_survives_json(name):
     value = changed(name, FIELDS[name])
     config = from_config_dict(nested(name, value))
@@ -324,6 +327,7 @@ RANGES = {
     "anet.fill": (["black"], ["mean"], "one of zero, mean, noise"),
     "anet.border": (["zero"], ["edge"], "one of zeros, edge"),
     "anet.width": AT_LEAST_1,
+    "anet.candidates": ([0, -1], [1], "at least 1"),
     "anet.grid": AT_LEAST_1,
     "anet.angle_bins": AT_LEAST_1,
     "anet.scales": ([(0.0,), (0.5, 1.0), ()], [(0.5,)], "in (0, 1)"),
@@ -358,7 +362,6 @@ RANGES = {
     "pace.start": ([0.0, -0.1], [1e-6], "in (0, 1)"),
     "pace.end": ([1.0, 1.5], [0.99], "in (0, 1)"),
     "pace.rate": WEIGHT,
-    "pace.share": OPEN,
     "pace.slack": WEIGHT,
     "pace.target": SHARE,
     "pace.tolerance": SHARE,
@@ -431,6 +434,12 @@ def test_fields_that_must_fit_together():
     for kind in ("random", "none"):
         anet = {"trainer": "straight_through", "kind": kind}
         from_config_dict({"hnet": {"frozen": 2}, "anet": anet})
+
+    message = refusal({"anet": {"candidates": 4}})
+    assert message == (
+        "config.anet.candidates: found 4, accepted is 1 with anet.kind = 'anet'"
+    )
+    from_config_dict({"anet": {"candidates": 4, "kind": "random"}})
 
     message = refusal({"data": {"mean": (0.1, 0.2, 0.3)}})
     assert message.startswith("config.data.std: found 1 values, accepted are as many ")

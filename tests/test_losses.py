@@ -370,32 +370,51 @@ def test_pair_consistency_equals_the_loop():
 # What A-Net minimises.
 
 
-def test_threshold_pursuit_is_a_pinball_loss():
-    hardness, threshold = np.array([-0.1, 0.1, 0.29, 0.31, 0.9], np.float32), 0.3
-    function = partial(
-        losses.threshold_pursuit, threshold=jnp.asarray(threshold), share=0.7
-    )
+def test_threshold_pursuit_turns_with_the_gap_of_the_mean():
+    hardness = normal(3, 5) / 10
+
+    def oracle(reached):
+        gap = max(-1.0, min(1.0, (reached - 0.3) / 0.3))
+        return np.array([gap * h for h in hardness])
+
+    def values(h, reached):
+        return losses.threshold_pursuit(h, jnp.asarray(0.3), jnp.asarray(reached))
+
+    for reached in (0.0, 0.2, 0.3, 0.45, 0.9):
+        found = values(jnp.asarray(hardness), reached)
+        np.testing.assert_allclose(found, oracle(reached), rtol=1e-5, atol=1e-8)
+        gradient = jax.grad(lambda *x: values(*x).sum())(jnp.asarray(hardness), reached)
+        expected = np.full(5, np.clip(reached / 0.3 - 1, -1, 1))
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_threshold_pursuit_descends_on_the_squared_gap():
+    threshold, hardness = 0.3, np.array([-0.1, 0.1, 0.29, 0.31, 0.9], np.float32)
+
+    def objective(h):
+        pursuit = losses.threshold_pursuit(h, jnp.asarray(threshold), jnp.mean(h))
+        return jnp.mean(pursuit)
 
     def oracle(h):
-        return np.array([0.7 * (x - 0.3) if x > 0.3 else 0.3 * (0.3 - x) for x in h])
+        return np.array([(np.mean(h) - threshold) ** 2 / (2 * threshold)])
 
-    np.testing.assert_allclose(function(jnp.asarray(hardness)), oracle(hardness), 1e-4)
-    assert_gradient(function, oracle, hardness, normal(3, 5))
-    # On the threshold a sample counts as below it.
-    kink = jax.grad(lambda h: function(h).sum())(jnp.asarray([threshold]))
-    np.testing.assert_allclose(kink, [-0.3], rtol=1e-6)
+    assert_gradient(objective, oracle, hardness, 1.0)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
-def test_threshold_pursuit_is_least_where_the_threshold_is_the_quantile(share):
-    # Samples spread over [c, c + 1]: the best c has `share` of them below 0.
-    spread = jnp.linspace(0, 1, 201)
-    shifts = np.linspace(-1, 0, 101, dtype=np.float32)
-    total = [
-        float(losses.threshold_pursuit(spread + c, jnp.zeros(()), share=share).sum())
-        for c in shifts
-    ]
-    assert abs(shifts[int(np.argmin(total))] + share) < 0.011
+def test_threshold_pursuit_finds_a_mean_among_the_easy_and_the_very_hard():
+    # Hardness 0.05 or 0.5, nothing between: the mean meets a threshold of 0.2 if a
+    # third of all draws are hard. By each draw's own distance to it, none would be.
+    levels, threshold = jnp.asarray([0.05, 0.5]), jnp.asarray(0.2)
+
+    def objective(logits):
+        chance = jax.nn.softmax(logits)
+        reached = jnp.sum(chance * levels)
+        return jnp.sum(chance * losses.threshold_pursuit(levels, threshold, reached))
+
+    logits = jnp.zeros(2)
+    for _ in range(2000):
+        logits -= 10.0 * jax.grad(objective)(logits)
+    assert abs(float(jnp.sum(jax.nn.softmax(logits) * levels)) - 0.2) < 1e-3
 
 
 def test_score_function_loss_is_the_advantage_times_the_log_probability():
@@ -600,11 +619,11 @@ def test_constants_of_the_gradient_are_exactly_constant():
         assert np.any(of_logits)
         assert not np.any(of_target)
 
-    of_hardness, of_threshold = gradient_of(
-        losses.threshold_pursuit, normal(4, 6), np.float32(0.2)
+    of_hardness, of_threshold, of_reached = gradient_of(
+        losses.threshold_pursuit, normal(4, 6), np.float32(0.2), np.float32(0.1)
     )
     assert np.all(of_hardness != 0)
-    assert of_threshold == 0
+    assert of_threshold == of_reached == 0
 
 
 def test_the_signs_of_the_quantisation_are_a_constant():

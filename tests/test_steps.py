@@ -83,6 +83,7 @@ VARIANTS = {
     "group norm": small_config(hnet={"norm": "group"}),
     "straight-through": small_config(anet={"trainer": "straight_through"}),
     "random": small_config(anet={"kind": "random"}),
+    "best of 3": small_config(anet={"kind": "random", "candidates": 3}),
     "consistent only": small_config(anet={"kind": "none"}),
     "supervised": small_config(
         anet={"kind": "none"}, loss={"consistent": 0.0, "consistent_pair": 0.0}
@@ -223,6 +224,48 @@ def test_supervised_loss_has_no_gradient_on_unlabelled_images(name):
     )
     assert _zero(leak)
     assert not _zero(own)
+
+
+def test_of_the_candidates_the_hardest_accepted_is_taken():
+    config = small_config(anet={"kind": "random", "candidates": 3})
+    state = make_state(config)
+    batch = make_batch(config)
+    views = jax.jit(partial(make_views, config=config))(jax.random.key(3), batch)
+    hash_ = partial(
+        objectives.hash_images,
+        state.hnet,
+        state.batch_stats,
+        config=config,
+        axis_name=None,
+    )
+    clean = objectives.CleanCodes(
+        hash_(views.labelled, domain="clean")[0],
+        hash_(views.unlabelled, domain="clean")[0],
+    )
+    drawn, hardness = [], []
+    for index in range(3):
+        keys = jax.vmap(partial(jax.random.fold_in, data=index))(views.keys)
+        made = generate(state.anet, views.replace(keys=keys), config=config)
+        drawn.append(np.asarray(made.images))
+        codes, _ = hash_(made.images, domain="generated")
+        each = objectives.batch_hardness(codes, clean, views.label, axis_name=None)
+        hardness.append(np.asarray(each))
+    # In the middle of the hardness that there is, so that all cases occur.
+    limit = float(np.median(hardness))
+    pace = state.pace.replace(threshold=jnp.asarray(limit / 2))
+    found = objectives.hardest_accepted(
+        state.replace(pace=pace), views, config=config, axis_name=None
+    )
+    cases = set()
+    for row in range(len(found.images)):
+        under = [n for n in range(3) if hardness[n][row] <= limit]
+        if under:
+            best = max(under, key=lambda n: hardness[n][row])
+        else:
+            best = min(range(3), key=lambda n: hardness[n][row])
+        np.testing.assert_allclose(found.images[row], drawn[best][row], atol=1e-6)
+        cases.add(len(under))
+    assert cases == {0, 1, 2, 3}
 
 
 def test_spread_labels_teach_the_images_themselves_and_fade():

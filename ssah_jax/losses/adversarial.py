@@ -6,24 +6,26 @@ from jaxtyping import Array, Float
 
 
 def threshold_pursuit(
-    hardness: Float[Array, "B"], threshold: Float[Array, ""], *, share: float = 0.5
+    hardness: Float[Array, "B"],
+    threshold: Float[Array, ""],
+    reached: Float[Array, ""],
 ) -> Float[Array, "B"]:
-    """Pinball loss that makes the threshold a quantile of hardness, `[B]`, >= 0.
+    """Loss whose descent brings the mean hardness to the threshold, `[B]`.
 
-    `(1 - share) (lambda - h)` below the threshold, `share (h - lambda)` above it. Its
-    gradient raises the hardness of samples below and lowers that of samples above,
-    and is in balance when `share` of them lie below: A-Net goes up to the threshold
-    and no further. A squared distance would also punish the spread of hardness, and
-    what spreads least is what is easy (quantile loss: Koenker and Bassett,
-    "Regression Quantiles", Econometrica 1978).
+    `g h` with `g = reached / lambda - 1`, clipped to [-1, 1] and a constant: below the
+    threshold all samples are to become harder, above it easier, the faster the farther
+    the mean is away. It is the gradient of `(mean h - lambda)^2 / (2 lambda)`, a loss
+    that one sample has no share in. Losses of one sample's distance to the threshold,
+    a pinball loss too, prefer many easy samples to a few far above it, so that the mean
+    stays below.
 
     Args:
         hardness: of each generated sample, `[B]`, a share of bits.
-        threshold: lambda, a share of bits; a constant of the gradient.
-        share: of samples that are to lie below the threshold, in (0, 1).
+        threshold: lambda, a share of bits, > 0; a constant of the gradient.
+        reached: mean hardness over all devices; a constant of the gradient.
     """
-    above = hardness - jax.lax.stop_gradient(threshold)
-    return jnp.where(above > 0, share * above, (share - 1.0) * above)
+    gap = jnp.clip(reached / jnp.maximum(threshold, 1e-6) - 1.0, -1.0, 1.0)
+    return jax.lax.stop_gradient(gap) * hardness
 
 
 def score_function_loss(
