@@ -245,14 +245,10 @@ def test_process_shares_join_to_the_global_batch(source, split, count):
         for index in range(count)
     ]
     for step, batch in enumerate(whole):
-        for field in dataclasses.fields(Batch):
-            parts = [getattr(share[step], field.name) for share in shares]
-            assert {len(part) for part in parts} == {
-                len(getattr(batch, field.name)) // count
-            }
-            np.testing.assert_array_equal(
-                np.concatenate(parts), getattr(batch, field.name)
-            )
+        for name in ("image", "label", "unlabelled"):
+            parts = [getattr(share[step], name) for share in shares]
+            assert {len(part) for part in parts} == {len(getattr(batch, name)) // count}
+            np.testing.assert_array_equal(np.concatenate(parts), getattr(batch, name))
     # 24 unlabelled images, 8 a step: three steps of all processes are one epoch.
     epoch = [index for share in shares for index in stream(share[:3], "unlabelled")]
     assert sorted(epoch) == split.unlabelled.tolist()
@@ -376,11 +372,10 @@ def test_resume_with_another_number_of_processes(source, split, before, after):
         iterator.set_state(old[0].get_state())
     shares = [take(iterator, 4) for iterator in new]
     for step in range(4):
-        for field in dataclasses.fields(Batch):
-            joined = [getattr(share[step], field.name) for share in shares]
-            np.testing.assert_array_equal(
-                np.concatenate(joined), getattr(expected[5 + step], field.name)
-            )
+        for name in ("image", "label", "unlabelled"):
+            joined = [getattr(share[step], name) for share in shares]
+            wanted = getattr(expected[5 + step], name)
+            np.testing.assert_array_equal(np.concatenate(joined), wanted)
 
 
 # Images on the device, and in memory.

@@ -266,8 +266,10 @@ def test_a_directory_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="holds other things"):
         write(data_set(20), tmp_path / "file")
+    # A file where a directory would have to be.
     with pytest.raises(DataError, match="cannot be written"):
-        write(data_set(20), tmp_path / "no" / "such" / "place")
+        write(data_set(20), tmp_path / "file" / "place")
+    write(data_set(20), tmp_path / "no" / "such" / "place")
 
 
 def test_features_that_no_type_holds_are_refused(tmp_path):

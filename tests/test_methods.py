@@ -56,7 +56,17 @@ def test_each_method_trains_alone(name):
     cosine = np.asarray(similarity.cosine(jnp.sign(codes), jnp.sign(codes)))
     same = batch.label @ batch.label.T > 0
     others = ~np.eye(len(codes), dtype=bool)
-    assert cosine[same & others].mean() > cosine[~same].mean() + 0.25
+    if name == "mihash":
+        # Mutual information is blind to which pairs are the nearer ones. On real images
+        # those of a class begin nearer; these are noise. Distance tells all the same.
+        edges = np.linspace(-1 - 1e-6, 1 + 1e-6, 18)
+        near, far = (
+            np.histogram(cosine[pairs], edges)[0] / pairs.sum()
+            for pairs in (same & others, ~same)
+        )
+        assert np.abs(near - far).sum() / 2 > 0.5
+    else:
+        assert cosine[same & others].mean() > cosine[~same].mean() + 0.25
 
 
 # One of each kind; test_losses_common.py has all losses on several devices.
