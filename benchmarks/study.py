@@ -111,6 +111,27 @@ STUDIES = {
         seeds=3,
         robustness=True,
     ),
+    # SSAH with one thing changed, at 50 labels a class.
+    "ablations": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
+        rows={
+            "SSAH": "",
+            "hardest of 4 random": "random,anet.candidates=4",
+            "threshold fixed at 0.15": "pace.start=0.15",
+            "threshold up to 0.3": "pace.end=0.3",
+            "twice the threshold accepted": "pace.slack=1.0",
+            "no rotation": "max_degrees=0.0",
+            "no occlusion": "scales=(0.04,)",
+            "one scale": "scales=(0.35,)",
+            "no hard labelled samples": "hard=0.0",
+            "no teacher": "loss.consistent=0.0",
+        },
+        columns={"50": ""},
+        baseline="SSAH",
+        seeds=3,
+        robustness=True,
+    ),
     # Why some end below the others: other presets of the same losses.
     "loss_presets": Study(
         config="configs/fashion_mnist.py",

@@ -288,7 +288,7 @@ class PaceConfig:
     start: float = 0.05
     end: float = 0.15
     rate: float = 5e-4
-    slack: float = 1.0
+    slack: float = 5.0
     target: float = 0.8
     tolerance: float = 0.1
 

@@ -47,10 +47,11 @@ def mihash_loss(
 
     `-I(d; s) = -sum_{d,s} p(d, s) log(p(d, s) / (p(d) p(s)))` for the distances
     `(K - u_i . v_j) / 2`, counted by `soft_histogram`. 0 if the distance says nothing,
-    and minus the entropy of similarity, at least -log 2, if it says all. "MIHash",
-    https://arxiv.org/abs/1703.08919, and "Hashing with Mutual Information",
-    https://arxiv.org/abs/1803.00974. The authors' code has log2, and codes
-    `2 sigmoid(a x) - 1 = tanh(a x / 2)` of real outputs x, which are the caller's here.
+    and minus the entropy of similarity, at least -log 2, if it says all; which pairs
+    are the nearer ones it does not ask. "MIHash", https://arxiv.org/abs/1703.08919,
+    and "Hashing with Mutual Information", https://arxiv.org/abs/1803.00974. The
+    authors' code has log2, and codes `2 sigmoid(a x) - 1 = tanh(a x / 2)` of real
+    outputs x, which are the caller's here.
 
     Counts below 1e-6 are 1e-6 in the logarithms: the gradient at an empty bin, which is
     infinite if the bin has columns of the other kind, is about 14 times a bin's share.
