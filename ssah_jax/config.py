@@ -187,9 +187,9 @@ class ANetConfig:
     fill: str = "zero"
     border: str = "zeros"
     entropy_floor: float = 0.3
-    scale_entropy_floor: float = 0.8
-    position_entropy_floor: float = 0.9
-    angle_entropy_floor: float = 0.8
+    scale_entropy_floor: float = 0.98
+    position_entropy_floor: float = 0.98
+    angle_entropy_floor: float = 0.98
     entropy_weight: float = 1.0
 
 
@@ -244,7 +244,7 @@ class LossConfig:
     consistent_teacher: float = 0.0
     consistent_graph: float = 0.0
     consistent_spread: float = 0.0
-    fade: float = 0.6
+    fade: float = 0.8
     label_offset: float = 0.3
     gate: float = 0.9
     align: bool = True
@@ -285,7 +285,7 @@ class PaceConfig:
 
     rule: str = "schedule"
     weight: str = "hard"
-    start: float = 0.05
+    start: float = 0.1
     end: float = 0.15
     rate: float = 5e-4
     slack: float = 5.0
