@@ -89,7 +89,20 @@ STUDIES = {
         rows={
             "from scratch": "steps=2000",
             "frozen Lite0": f"steps=2000,{LITE0['frozen']}",
-            "fine-tuned Lite0": f"steps=500,{LITE0['fine-tuned']}",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="from scratch",
+        seeds=3,
+    ),
+    # Ten minutes a cell on a CPU's core, SSAH several times that: for a GPU.
+    "fine_tuning": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=500,eval.every=0",
+        rows={
+            "from scratch": "supervised",
+            "fine-tuned Lite0": f"supervised,{LITE0['fine-tuned']}",
+            "SSAH from scratch": "",
+            "SSAH, fine-tuned Lite0": LITE0["fine-tuned"],
         },
         columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
         baseline="from scratch",
