@@ -12,6 +12,8 @@ TABLES = {
     "losses": ("study.py losses", "losses"),
     "loss_presets": ("study.py loss_presets", "losses"),
     "loss_cost": ("loss_cost.py", "losses"),
+    "backbone_speed": ("backbone_speed.py", "backbones"),
+    "pretraining": ("study.py pretraining", "backbones"),
 }
 
 
