@@ -12,6 +12,7 @@ TABLES = {
     "losses": ("study.py losses", "losses"),
     "loss_presets": ("study.py loss_presets", "losses"),
     "loss_cost": ("loss_cost.py", "losses"),
+    "parts": ("study.py parts", "ssah"),
     "backbone_speed": ("backbone_speed.py", "backbones"),
     "pretraining": ("study.py pretraining", "backbones"),
 }
