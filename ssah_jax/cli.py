@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -72,6 +73,7 @@ def parse_flags(argv: Sequence[str]) -> None:
         print(flags.FLAGS.main_module_help())
         sys.exit(0)
     _check_config_file(argv)
+    _check_fields(argv)
     try:
         rest = flags.FLAGS(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
@@ -157,6 +159,22 @@ def _check_config_file(argv: Sequence[str]) -> None:
                     f"--config: found {str(path)!r}, accepted is a Python file such "
                     "as configs/digits.py"
                 )
+
+
+def _check_fields(argv: Sequence[str]) -> None:
+    """Raise ConfigError if --config.FIELD is none, and say which there are."""
+    for argument in argv[1:]:
+        if argument.startswith("--config."):
+            name = argument.removeprefix("--config.").partition("=")[0]
+            group: Any = config_lib.default().to_dict()
+            for part in name.split("."):
+                fields = sorted(group) if isinstance(group, dict) else []
+                if part not in fields:
+                    raise ConfigError(
+                        f"config.{name}: no such field; accepted are "
+                        f"{', '.join(fields) or 'none below that'}"
+                    )
+                group = group[part]
 
 
 def _innermost(error: BaseException) -> str:

@@ -179,7 +179,11 @@ MISTAKES = {
     "no config": (["--config=configs/none.py"], ["--config", "configs/none.py"]),
     "no Python": (["--config=README.md"], ["--config", "README.md"]),
     "argument": (["digits"], ["'digits'"]),
-    "unknown field": (["--config.bitz=3"], ["bitz"]),
+    "unknown field": (["--config.bitz=3"], ["config.bitz: no such field", " bits, "]),
+    "unknown field of a group": (
+        ["--config.loss.nam=dsh"],
+        ["config.loss.nam: no such field; accepted are ", " name, "],
+    ),
     "wrong type": (["--config.bits=many"], ["bits"]),
     "too few bits": (["--config.bits=0"], ["config.bits", "0", "at least 1"]),
     "unknown word": (["--config.pace.rule=slow"], ["config.pace.rule", "slow"]),

@@ -77,6 +77,10 @@ def relative_error(found, wanted) -> float:
     return max(jax.tree.leaves(jax.tree.map(one, found, wanted)), default=0.0)
 
 
+# Sums in another order, on another processor's vector units, were seen to differ by
+# 1.2e-5; what a device that keeps its rows to itself changes is above 5e-2.
+ROUNDING = 1e-4
+
 VARIANTS = {
     "batch norm": small_config(),
     "shared statistics": small_config(hnet={"share_stats": True}),
@@ -123,11 +127,11 @@ def test_eight_devices_equal_one(name):
     first = jax.tree.map(lambda leaf: leaf[0], found)
     assert first.metrics.keys() == one.metrics.keys()
     for part in ("hnet", "anet", "carried"):
-        assert relative_error(getattr(first, part), getattr(one, part)) < 1e-5, part
+        assert relative_error(getattr(first, part), getattr(one, part)) < ROUNDING, part
     for metric, value in one.metrics.items():
         # Hardness is a difference of means of order 1: 1e-7 is their rounding.
         np.testing.assert_allclose(
-            first.metrics[metric], value, rtol=1e-5, atol=1e-7, err_msg=metric
+            first.metrics[metric], value, rtol=ROUNDING, atol=1e-7, err_msg=metric
         )
 
 
@@ -140,12 +144,12 @@ def test_pmapped_step_equals_the_jit_twin():
     next_state, metrics = parallel.pmap_train_step(config)(
         parallel.replicate(state), parallel.shard(batch)
     )
-    assert relative_error(metrics, twin_metrics) < 1e-5
-    assert relative_error(next_state.batch_stats, twin_state.batch_stats) < 1e-5
-    assert relative_error(next_state.pace, twin_state.pace) < 1e-5
-    assert relative_error(next_state.alignment, twin_state.alignment) < 1e-5
+    assert relative_error(metrics, twin_metrics) < ROUNDING
+    assert relative_error(next_state.batch_stats, twin_state.batch_stats) < ROUNDING
+    assert relative_error(next_state.pace, twin_state.pace) < ROUNDING
+    assert relative_error(next_state.alignment, twin_state.alignment) < ROUNDING
     # The first moments after one step are the clipped gradients.
-    assert relative_error(_moments(next_state), _moments(twin_state)) < 1e-5
+    assert relative_error(_moments(next_state), _moments(twin_state)) < ROUNDING
 
 
 def _moments(state: TrainState):
