@@ -123,19 +123,35 @@ STUDIES = {
         seeds=3,
         robustness=True,
     ),
+    # Other semi-supervised methods, all else equal.
+    "peers": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        rows={
+            "SSAH": "",
+            "SSDPH": "ssdph",
+            "SSDH": "ssdh",
+            "pseudo-labels": "random,consistent_spread=0.0,hard=0.0",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50)},
+        baseline="SSAH",
+        seeds=3,
+        robustness=True,
+    ),
     # SSAH with one thing changed, at 50 labels a class.
     "ablations": Study(
         config="configs/fashion_mnist.py",
         presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
         rows={
             "SSAH": "",
+            "random deformations": "random",
             "hardest of 4 random": "random,anet.candidates=4",
             "threshold fixed at 0.15": "pace.start=0.15",
             "threshold up to 0.3": "pace.end=0.3",
-            "twice the threshold accepted": "pace.slack=1.0",
             "no rotation": "max_degrees=0.0",
             "no occlusion": "scales=(0.04,)",
             "one scale": "scales=(0.35,)",
+            "two angles": "angle_bins=2",
             "no spread labels": "consistent_spread=0.0",
             "no hard labelled samples": "hard=0.0",
             "no teacher": "loss.consistent=0.0",
