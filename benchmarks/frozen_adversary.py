@@ -1,11 +1,10 @@
-"""Why does hardness stay below a high threshold? A-Net alone, against a frozen H-Net.
+"""What keeps hardness below the last threshold? A-Net alone, against a frozen H-Net.
 
     python benchmarks/frozen_adversary.py --workdir RUN --name frozen_adversary
 
 From the last checkpoint of a run, only A-Net goes on learning, towards the run's last
-threshold, as configured and with single settings changed. If an A-Net without floors
-and with a larger rate gets no further either, what limits hardness is what H-Net has
-already mastered of the family of deformations.
+threshold: as configured, at a larger rate, and at that rate without entropy floors or
+by the other estimator of its gradient.
 """
 
 import dataclasses

@@ -108,7 +108,7 @@ STUDIES = {
         baseline="from scratch",
         seeds=3,
     ),
-    # A smaller network, for a cell in two minutes.
+    # A smaller network, for a cell in three minutes at most.
     "parts": Study(
         config="configs/fashion_mnist.py",
         presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",

@@ -3,7 +3,8 @@
     ssah prepare cifar10     # once: downloads 162 MB, or --from DIR with the archive
     python train.py --config configs/cifar10.py
     python train.py --config configs/cifar10.py:protocol=59k,bits=48
-    python train.py --config configs/cifar10.py:protocol=full,num_queries=0
+    python train.py --config configs/cifar10.py:protocol=full,num_queries=0,\
+labels_per_class=0
     python train.py --config configs/cifar10.py:smoke
 
 `data.path` names the directory given to `ssah prepare --data-dir`, if any.

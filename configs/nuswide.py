@@ -12,7 +12,7 @@ DeepHash-pytorch or CSQ (train.txt, test.txt, database.txt) are read, as they sp
 labels_per_class=0,num_queries=0 --config.data.path=LISTS --config.data.images=IMAGES
 
 Hardware: one GPU or TPU core with 16 GB, and enough CPU cores to decode. The preset
-`smoke` is for a laptop: 64-pixel images, a small network, 20 steps.
+`smoke` is for a laptop: 32-pixel images, a small network, 20 steps.
 
 Measured: not measured.
 """

@@ -38,11 +38,13 @@ class DataConfig:
     """Which images, and how they are split.
 
     Attributes:
-        source: "digits", "idx", "synthetic", "folder", "list", "nus_wide" or "tfds".
+        source: "digits", "idx", "synthetic", "folder", "list", "nus_wide", "tfds", or
+            "features" of images instead of these.
         name: of a "tfds" data set, such as "cifar10".
         path: of an "idx", "folder", "list" or "nus_wide" source: its directory, or
             for "folder" a table of paths and labels (.csv, .tsv, .parquet); of a
-            "tfds" source, where it was prepared (empty for TFDS's own default).
+            "tfds" source, where it was prepared (empty for TFDS's own default); of
+            "features", the directory of `ssah features`.
         images: directory of the images that a list or table names, if not its own;
             relative to that.
         label: name of the label feature of a "tfds" data set that has several.
@@ -61,7 +63,8 @@ class DataConfig:
         max_skipped: share of images that may be missing or skipped; training stops
             beyond.
         protocol: named split; see `ssah_jax.data.protocols`.
-        num_queries: images that are queries; 0 takes the whole official test part.
+        num_queries: images that are queries; 0 takes the whole official test part, with
+            protocols that draw them from it.
         num_validation: images that are validation queries.
         num_labelled: labelled images of the protocol "nus_wide_81".
         unseen_share: of classes that the protocol "unseen" holds out.
@@ -122,7 +125,7 @@ class HNetConfig:
         widths: channels of the blocks of "small_conv".
         norm: "batch", "group" or "none".
         share_stats: let clean and generated images share batch statistics.
-        weights: where the backbone starts from: a file, "hf:OWNER/NAME" or
+        weights: where the backbone starts from: a file, a URL, "hf:OWNER/NAME" or
             "torchvision:NAME" as in `ssah_jax.pretrained.locate`, "default" for the
             backbone's own, or the workdir of a run; empty for random values.
         frozen: leading stages of the backbone that do not learn; -1 for all.
@@ -278,9 +281,9 @@ class PaceConfig:
         end: largest threshold.
         rate: feedback's change of a step.
         slack: H-Net accepts samples up to (1 + slack) times the threshold.
-        target: feedback aims at this accepted share.
-        tolerance: feedback raises the threshold while the accepted share is within
-            this of `target`, and lowers it when more are accepted.
+        target: feedback aims at this share of samples no harder than the threshold.
+        tolerance: feedback raises the threshold while that share is within this of
+            `target`, and lowers it when the share is larger.
     """
 
     rule: str = "schedule"
@@ -289,7 +292,7 @@ class PaceConfig:
     end: float = 0.15
     rate: float = 5e-4
     slack: float = 5.0
-    target: float = 0.8
+    target: float = 0.6
     tolerance: float = 0.1
 
 

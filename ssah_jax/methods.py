@@ -51,15 +51,17 @@ class Labelled(NamedTuple):
 
 
 QUANTISATION = "quantisation"
-"""Name of the term that is taken on clean codes only, and for which pairs are not."""
+"""The term that is taken on clean codes only, never on hard samples."""
 
 
 def _mean_of_rows(x: Labelled, values: Float[Array, "B"]) -> Float[Array, ""]:
     return masked_mean(x.weight * values, axis_name=x.axis_name)
 
 
-def _mean_of_anchors(x: Labelled, values: Float[Array, "B"]) -> Float[Array, ""]:
-    valid = losses.valid_anchors(x.similar, where=x.where)
+def _mean_of_anchors(
+    x: Labelled, values: Float[Array, "B"], *, dissimilar: bool = True
+) -> Float[Array, ""]:
+    valid = losses.valid_anchors(x.similar, where=x.where, dissimilar=dissimilar)
     return masked_mean(x.weight * values, valid, axis_name=x.axis_name)
 
 
@@ -189,7 +191,7 @@ def talr(x: Labelled, *, bins: float = 0.0) -> Metrics:
         bins=int(bins) or None,
         where=x.where,
     )
-    return {"anchor": _mean_of_anchors(x, values)}
+    return {"anchor": _mean_of_anchors(x, values, dissimilar=False)}
 
 
 def dtsh(

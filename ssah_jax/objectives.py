@@ -288,6 +288,9 @@ def hnet_objective(
             "pace/hardness_labelled": mean(hardness[:number]),
             "pace/hardness_unlabelled": mean(hardness[number:]),
             "pace/accepted": mean((hardness <= limit).astype(jnp.float32)),
+            "pace/mastered": mean(
+                (hardness <= state.pace.threshold).astype(jnp.float32)
+            ),
         }
     elif uses_unlabelled(config):
         plain, stats = hash_(params, stats, views.unlabelled, domain="clean")
@@ -324,7 +327,7 @@ def anet_objective(
     config: Config,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """A-Net's loss: hardness up to the threshold, from choices that stay open.
+    """A-Net's loss: mean hardness at the threshold, from choices that stay open.
 
     Args:
         anet_params: A-Net's parameters, which are differentiated.

@@ -101,20 +101,20 @@ def self_paced_weight(
 
 
 def init_pace(start: float) -> PaceState:
-    """The policy before the first step: threshold `start`, no sample accepted yet."""
+    """The policy before the first step: threshold `start`, nothing mastered yet."""
     return PaceState(
         threshold=jnp.asarray(start, jnp.float32),
-        accepted=jnp.zeros(()),
+        mastered=jnp.zeros(()),
         hardness=jnp.zeros(()),
     )
 
 
 def update_by_feedback(
     pace: PaceState,
-    accepted: Float[Array, ""],
+    mastered: Float[Array, ""],
     hardness: Float[Array, ""],
     *,
-    target: float = 0.8,
+    target: float = 0.6,
     tolerance: float = 0.1,
     rate: float = 5e-4,
     low: float = 0.02,
@@ -123,35 +123,38 @@ def update_by_feedback(
 ) -> PaceState:
     """Move the threshold by how many samples stay under it.
 
-    While the running share of accepted samples is within `tolerance` of `target`,
-    H-Net masters what it is given and A-Net keeps up: the threshold rises by `rate`.
-    Fewer are accepted: H-Net does not keep up, and the threshold waits. More are: no
-    deformation that A-Net knows reaches the threshold any longer, and it falls by
-    `rate`, because a threshold that accepts everything paces nothing.
+    While the running share of samples no harder than the threshold is within
+    `tolerance` of `target`, H-Net masters what it is given and A-Net keeps up: the
+    threshold rises by `rate`. Fewer are mastered: H-Net does not keep up, and the
+    threshold waits. More are: no deformation that A-Net knows reaches the threshold
+    any longer, and it falls by `rate`, because a threshold above everything paces
+    nothing.
 
     Args:
         pace: the policy so far.
-        accepted: share of this step's generated samples that were accepted, [0, 1].
+        mastered: share of this step's generated samples no harder than the threshold,
+            [0, 1].
         hardness: their mean hardness, a share of bits; only recorded.
-        target: share of samples to be accepted.
+        target: share to be mastered; samples whose *mean* is at the threshold have
+            somewhat more than half.
         tolerance: deviation from it at which the threshold still rises.
         rate: change of a step, a share of bits.
         low: smallest threshold.
         high: largest threshold.
         decay: of the running means, in [0, 1).
     """
-    accepted = decay * pace.accepted + (1.0 - decay) * accepted
+    mastered = decay * pace.mastered + (1.0 - decay) * mastered
     hardness = decay * pace.hardness + (1.0 - decay) * hardness
-    rises = jnp.abs(accepted - target) <= tolerance
-    falls = accepted > target + tolerance
+    rises = jnp.abs(mastered - target) <= tolerance
+    falls = mastered > target + tolerance
     move = rate * (rises.astype(jnp.float32) - falls.astype(jnp.float32))
     threshold = jnp.clip(pace.threshold + move, low, high)
-    return PaceState(threshold=threshold, accepted=accepted, hardness=hardness)
+    return PaceState(threshold=threshold, mastered=mastered, hardness=hardness)
 
 
 def update_by_schedule(
     pace: PaceState,
-    accepted: Float[Array, ""],
+    mastered: Float[Array, ""],
     hardness: Float[Array, ""],
     step: Int[Array, ""],
     *,
@@ -164,7 +167,8 @@ def update_by_schedule(
 
     Args:
         pace: the policy so far.
-        accepted: share of this step's samples that were accepted; only recorded.
+        mastered: share of this step's samples no harder than the threshold; only
+            recorded.
         hardness: their mean hardness; only recorded.
         step: completed steps, this one not counted.
         start: threshold at step 0.
@@ -177,6 +181,6 @@ def update_by_schedule(
     share = jnp.clip((step.astype(jnp.float32) + 1.0) / steps, 0.0, 1.0)
     return PaceState(
         threshold=start + share * (end - start),
-        accepted=decay * pace.accepted + (1.0 - decay) * accepted,
+        mastered=decay * pace.mastered + (1.0 - decay) * mastered,
         hardness=decay * pace.hardness + (1.0 - decay) * hardness,
     )

@@ -254,11 +254,11 @@ def encode_step(
 
 def _update_pace(state: TrainState, metrics: Metrics, *, config: Config) -> PaceState:
     pace = config.pace
-    accepted, hardness = metrics["pace/accepted"], metrics["pace/hardness"]
+    mastered, hardness = metrics["pace/mastered"], metrics["pace/hardness"]
     if pace.rule == "schedule":
         return pacing.update_by_schedule(
             state.pace,
-            accepted,
+            mastered,
             hardness,
             state.step,
             start=pace.start,
@@ -267,7 +267,7 @@ def _update_pace(state: TrainState, metrics: Metrics, *, config: Config) -> Pace
         )
     return pacing.update_by_feedback(
         state.pace,
-        accepted,
+        mastered,
         hardness,
         target=pace.target,
         tolerance=pace.tolerance,

@@ -130,14 +130,14 @@ class PaceState(struct.PyTreeNode):
     """The self-paced threshold and what its update needs.
 
     Attributes:
-        threshold: lambda, the hardness A-Net aims at and H-Net still accepts, a
-            share of bits in [0, 1].
-        accepted: running mean of the share of generated samples accepted, [0, 1].
-        hardness: running mean of their hardness, [-1, 1].
+        threshold: lambda, the mean hardness that A-Net aims at, a share of bits in
+            [0, 1]; H-Net accepts samples of some times that.
+        mastered: running mean of the share of generated samples no harder, [0, 1].
+        hardness: running mean of their hardness, [-2, 2].
     """
 
     threshold: Float[Array, ""]
-    accepted: Float[Array, ""]
+    mastered: Float[Array, ""]
     hardness: Float[Array, ""]
 
 

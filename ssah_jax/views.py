@@ -74,9 +74,6 @@ def make_views(
 ) -> Views:
     """Decode to float and augment weakly: crop, shift and flip, as configured.
 
-    Randomness belongs to an image's global row in the batch, so that the views do
-    not depend on how many devices share the batch.
-
     Args:
         key: of the step, the same on all devices; consumed.
         batch: this device's share.

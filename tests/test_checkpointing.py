@@ -53,7 +53,7 @@ def make_state(seed: int = 0, width: int = 4) -> TrainState:
         bank={"count": jnp.int32(3)},
         pace=PaceState(
             threshold=jnp.float32(0.1),
-            accepted=jnp.float32(0.5),
+            mastered=jnp.float32(0.5),
             hardness=jnp.float32(-0.2),
         ),
         alignment=AlignmentState(prior=jnp.ones(2) / 2, predicted=jnp.ones(2) / 3),

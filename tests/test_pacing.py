@@ -235,7 +235,7 @@ def test_self_paced_weight_at_the_edges(kind):
             )[0]
         )
 
-    # On the threshold: accepted by "hard", worth nothing to the soft ones.
+    # On the threshold: mastered by "hard", worth nothing to the soft ones.
     assert weight(0.25, 0.25) == pytest.approx(float(kind == "hard"), abs=1e-6)
     assert weight(0.2501, 0.25) == 0.0
     for threshold in (0.02, 0.5, 0.98):
@@ -263,17 +263,17 @@ def test_an_unknown_kind_is_refused_in_one_line():
 # The threshold.
 
 
-def feedback(threshold, running, accepted, hardness=0.1, **options):
-    pace = pacing.init_pace(threshold).replace(accepted=jnp.asarray(running))
+def feedback(threshold, running, mastered, hardness=0.1, **options):
+    pace = pacing.init_pace(threshold).replace(mastered=jnp.asarray(running))
     options = {"target": 0.7, "tolerance": 0.1, "rate": 0.01} | options
     return pacing.update_by_feedback(
-        pace, jnp.asarray(accepted), jnp.asarray(hardness), **options
+        pace, jnp.asarray(mastered), jnp.asarray(hardness), **options
     )
 
 
 def test_init_pace():
     pace = pacing.init_pace(0.2)
-    assert (pace.threshold, pace.accepted, pace.hardness) == (jnp.float32(0.2), 0, 0)
+    assert (pace.threshold, pace.mastered, pace.hardness) == (jnp.float32(0.2), 0, 0)
     for leaf in jax.tree.leaves(pace):
         assert leaf.dtype == jnp.float32
         assert leaf.shape == ()
@@ -299,7 +299,7 @@ def test_feedback_rises_only_while_h_net_and_a_net_both_keep_up(share, move):
 
 def test_feedback_looks_at_the_running_mean():
     pace = feedback(0.2, 0.7, 0.0, decay=0.9, hardness=0.3)
-    np.testing.assert_allclose(pace.accepted, 0.63, rtol=1e-6)
+    np.testing.assert_allclose(pace.mastered, 0.63, rtol=1e-6)
     np.testing.assert_allclose(pace.hardness, 0.03, rtol=1e-6)
     np.testing.assert_allclose(pace.threshold, 0.21, rtol=1e-6)
     assert feedback(0.2, 0.7, 0.0, decay=0.0).threshold == jnp.float32(0.2)
@@ -318,13 +318,13 @@ def test_feedback_is_clipped():
     st.floats(0, 1, width=32),
     st.floats(-1, 1, width=32),
 )
-def test_feedback_never_leaves_its_bounds(threshold, running, accepted, hardness):
-    pace = feedback(threshold, running, accepted, hardness, low=0.02, high=0.3)
+def test_feedback_never_leaves_its_bounds(threshold, running, mastered, hardness):
+    pace = feedback(threshold, running, mastered, hardness, low=0.02, high=0.3)
     assert jnp.float32(0.02) <= pace.threshold <= jnp.float32(0.3)
     assert abs(float(pace.threshold) - threshold) <= 0.01 + 1e-6
-    assert -1e-6 <= pace.accepted <= 1 + 1e-6
+    assert -1e-6 <= pace.mastered <= 1 + 1e-6
     # Hardness is only recorded.
-    other = feedback(threshold, running, accepted, -hardness, low=0.02, high=0.3)
+    other = feedback(threshold, running, mastered, -hardness, low=0.02, high=0.3)
     assert other.threshold == pace.threshold
 
 
@@ -364,7 +364,7 @@ def test_schedule_goes_from_start_to_end_in_a_line():
         )
         path.append(float(pace.threshold))
     np.testing.assert_allclose(path, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(pace.accepted, 1 - 0.5**6, rtol=1e-6)
+    np.testing.assert_allclose(pace.mastered, 1 - 0.5**6, rtol=1e-6)
     np.testing.assert_allclose(pace.hardness, 0.2 * (1 - 0.5**6), rtol=1e-6)
 
 

@@ -46,6 +46,12 @@ def test_numbers_are_those_of_the_records():
         assert f"{seeds['mean'][name]:.3f} ± {seeds['sd'][name]:.3f}" in README
     for difference in seeds["difference_to_ssah"].values():
         assert f"{difference['mean']:.3f} ± {difference['sd']:.3f}" in README
+    cells = record("parts")["cells"]
+    for row in {cell["row"] for cell in cells}:
+        found = {c["column"]: c for c in cells if c["row"] == row}
+        values = [found[column]["mean"] for column in ("10", "50", "500")]
+        values += [np.mean(found["50"][name]) for name in ("occluded", "rotated")]
+        assert f"| {row} | " + " | ".join(f"{v:.3f}" for v in values) in README
     cost = record("step_cost")
     flat = " ".join(README.split())
     assert f"takes {cost['median_seconds_a_step']['full']:.2f} s" in flat
