@@ -273,7 +273,13 @@ def markdown(name: str) -> str:
     """The record's table."""
     record = json.loads((records.RESULTS / f"{name}.json").read_text())
     sets = [name for name in SETS if name in record["cells"][0]]
-    heads = ["row", "column", "`map`", f"minus {record['baseline']} (95 % CI)", *sets]
+    heads = [
+        "",
+        "labels a class",
+        "`map`",
+        f"minus {record['baseline']} (95 % CI)",
+        *sets,
+    ]
     lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads))]
     for line in record["cells"]:
         same = line["row"] == record["baseline"]

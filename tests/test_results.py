@@ -1,6 +1,7 @@
 """Pages of docs/results show the records, line by line."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -35,3 +36,14 @@ def test_the_page_shows_the_record(name):
     assert len(lines) > 3
     for line in lines:
         assert line in text
+
+
+def test_the_picture_of_the_mechanism_is_drawn_from_its_records(tmp_path):
+    script = ROOT / "benchmarks/mechanism.py"
+    command = [sys.executable, script, "--out", tmp_path / "drawn.svg"]
+    subprocess.run(command, check=True, cwd=ROOT / "benchmarks")
+    found = (tmp_path / "drawn.svg").read_text()
+    shown = (ROOT / "docs/results/mechanism.svg").read_text()
+    titles = re.compile(r">([A-Z][\w ,]+)</text>")
+    assert titles.findall(found) == titles.findall(shown)
+    assert "Window positions" in titles.findall(found)

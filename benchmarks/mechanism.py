@@ -1,0 +1,138 @@
+"""A picture of what A-Net does: hardness and threshold, diversity, windows, angles.
+
+    python benchmarks/mechanism.py --workdir RUN --out docs/results/mechanism.svg
+
+Curves are a run's own log. Windows and angles are drawn by the A-Net of its last
+checkpoint for unlabelled images. The record is benchmarks/results/mechanism.json; the
+last panel shows the study `parts`.
+"""
+
+import json
+import statistics
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import records
+from absl import app, flags
+from matplotlib.figure import Figure
+
+from ssah_jax import train_lib
+from ssah_jax.experiment import iterate, prepare
+from ssah_jax.views import generate, make_views, max_angle
+from ssah_jax.workdir import Workdir
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "A finished run; none to draw again.")
+_OUT = flags.DEFINE_string("out", None, "Where the picture goes.", required=True)
+_BATCHES = flags.DEFINE_integer("batches", 16, "Batches of images.")
+
+_CURVES = {
+    "threshold": "pace/threshold",
+    "hardness": "pace/hardness",
+    "scales": "entropy/scale_batch",
+    "positions": "entropy/position_batch",
+    "angles": "entropy/angle_batch",
+}
+_COLUMN = "50"
+
+
+def drawn(workdir: Workdir) -> dict:
+    """Shares of window scales, positions and angles that the last A-Net draws."""
+    experiment = prepare(workdir.read_config())
+    config = experiment.config
+    state = jax.device_get(train_lib.restore_state(experiment, workdir)[0])
+    iterator = iterate(experiment, seed=config.seed + 1)
+
+    @jax.jit
+    def deform(key, batch):
+        views = make_views(key, batch, config=config)
+        return generate(state.anet, views, config=config).deformations
+
+    found = [
+        deform(jax.random.key(index), jax.tree.map(jnp.asarray, next(iterator)))
+        for index in range(_BATCHES.value)
+    ]
+    scale, position, angle = (
+        np.concatenate([getattr(one, name) for one in found])
+        for name in ("scale", "position", "angle")
+    )
+    where = np.einsum("bs,bsyx->yx", scale, position) / len(scale)
+    bound = max_angle(config)
+    edges = np.linspace(-bound, bound, config.anet.angle_bins + 1)
+    counts, _ = np.histogram(angle, edges)
+    return {
+        "images": len(scale),
+        "scales": dict(zip(config.anet.scales, scale.mean(0).tolist(), strict=True)),
+        "positions": where.tolist(),
+        "angle_edges_degrees": np.rad2deg(edges).tolist(),
+        "angles": (counts / counts.sum()).tolist(),
+    }
+
+
+def draw(record: dict, parts: dict) -> Figure:
+    """Five panels in a row."""
+    figure = Figure(figsize=(15, 3.2), layout="constrained")
+    pace, entropy, windows, angles, robust = figure.subplots(1, 5)
+    curves = record["curves"]
+    for name in ("threshold", "hardness"):
+        pace.plot(curves["step"], curves[name], label=name)
+    pace.set(
+        title="Mean hardness", xlabel="step", ylabel="share of bits", ylim=(0, None)
+    )
+    for name in ("scales", "positions", "angles"):
+        entropy.plot(curves["step"], curves[name], label=name)
+    entropy.set(title="Diversity of choices", xlabel="step")
+    entropy.set(ylabel="entropy over its maximum", ylim=(0.8, 1))
+    shown = windows.imshow(record["drawn"]["positions"], vmin=0, cmap="magma")
+    windows.set(title="Window positions", xticks=[], yticks=[])
+    figure.colorbar(shown, ax=windows, label="share of images")
+    edges = record["drawn"]["angle_edges_degrees"]
+    angles.stairs(record["drawn"]["angles"], edges, fill=True)
+    angles.axhline(1 / (len(edges) - 1), color="black", linestyle=":", label="uniform")
+    angles.set(title="Angles", xlabel="degrees", ylabel="share of images")
+    rows = ("supervised", "random deformations", "SSAH")
+    sets = ("map", "occluded", "rotated")
+    for index, row in enumerate(rows):
+        (cell,) = (
+            cell
+            for cell in parts["cells"]
+            if cell["row"] == row and cell["column"] == _COLUMN
+        )
+        heights = [statistics.mean(cell[name]) for name in sets]
+        places = np.arange(len(sets)) + 0.27 * (index - 1)
+        robust.bar(places, heights, 0.25, label=row)
+    robust.set(title=f"mAP, {_COLUMN} labels a class", ylim=(0, 1))
+    robust.set_xticks(range(len(sets)), ("clean", *sets[1:]))
+    for axes in (pace, entropy, angles, robust):
+        axes.legend(fontsize="small")
+    return figure
+
+
+def measure(workdir: Workdir) -> dict:
+    """What the first four panels show."""
+    lines = map(json.loads, (workdir.path / "metrics.jsonl").read_text().splitlines())
+    rows = [row for row in lines if _CURVES["hardness"] in row]
+    curves = {name: [row[key] for row in rows] for name, key in _CURVES.items()}
+    return {
+        "labels_per_class": workdir.read_config().labels_per_class,
+        "curves": {"step": [row["step"] for row in rows]} | curves,
+        "drawn": drawn(workdir),
+    }
+
+
+def main(_: list[str]) -> None:
+    """Measure, write the record and draw it."""
+    if _WORKDIR.value:
+        records.write("mechanism", measure(Workdir(_WORKDIR.value)))
+    found, parts = (
+        json.loads((records.RESULTS / f"{name}.json").read_text())
+        for name in ("mechanism", "parts")
+    )
+    # The same picture from the same records, byte for byte.
+    with mpl.rc_context({"svg.hashsalt": "ssah", "svg.fonttype": "none"}):
+        draw(found, parts).savefig(_OUT.value, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    app.run(main)
