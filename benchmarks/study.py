@@ -161,6 +161,21 @@ STUDIES = {
         seeds=3,
         robustness=True,
     ),
+    # How hard samples are trades clean queries for deformed ones.
+    "difficulty": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        rows={
+            "SSAH": "",
+            "SSAH, threshold 0.05 to 0.1": "pace.start=0.05,pace.end=0.1",
+            "random deformations": "random",
+            "random, half the range": "random,max_degrees=15.0,scales=(0.1,0.175,0.25)",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (50, 500)},
+        baseline="SSAH",
+        seeds=3,
+        robustness=True,
+    ),
     # Why some end below the others: other presets of the same losses.
     "loss_presets": Study(
         config="configs/fashion_mnist.py",
