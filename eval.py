@@ -32,9 +32,10 @@ def main() -> int:
     evaluator = evaluators.Evaluator(experiment)
     encoded = evaluator.encode_test(state)
     results = dict(evaluator.results(state, encoded))
-    # Only the last step's numbers and pictures are the run's.
-    name = "results.json" if last else f"results_step_{int(state.step)}.json"
-    shown = evaluator.draw_gallery(encoded) if last else None
+    # Only the last step's numbers and pictures are the run's, and say that it is done.
+    done = last and int(state.step) == experiment.config.steps
+    name = "results.json" if done else f"results_step_{int(state.step)}.json"
+    shown = evaluator.draw_gallery(encoded) if done else None
     train_lib.write_results(workdir, results, name=name, shown=shown)
     print(evaluators.describe(results, experiment.config))
     return 0

@@ -25,14 +25,14 @@ class UserError(Exception):
 
 @contextmanager
 def setting_up() -> Iterator[None]:
-    """Take a ValueError as a mistake of the user's.
+    """Take a ValueError or an OSError as a mistake of the user's.
 
     For what happens before training: whatever raises later is a defect of ours, and
     keeps its traceback.
     """
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UserError(_one_line(error)) from error
 
 

@@ -505,8 +505,6 @@ def _validate(config: Config) -> None:
         lambda v: v >= 1,
         "at least 1",
         *[
-            "batch.labelled",
-            "batch.unlabelled",
             "hnet.widths",
             "anet.width",
             "anet.candidates",
@@ -515,10 +513,12 @@ def _validate(config: Config) -> None:
         *["anet.blocks", "anet.angle_bins", "eval.batch", "eval.precision_at"],
         *["eval.max_database", "graph.neighbours"],
     )
+    # Of one image there are no pairs, and batch moments make its code 0.
+    check(lambda v: v >= 2, "at least 2", "batch.labelled", "batch.unlabelled")
     check(
         lambda v: v >= 0,
         "at least 0",
-        *["seed", "data.num_validation", "data.max_shift", "eval.every", "eval.top_k"],
+        *["data.num_validation", "data.max_shift", "eval.every", "eval.top_k"],
         *["labels_per_class", "data.num_queries", "data.num_labelled"],
         *["data.image_size", "data.crop_size", "hnet.image_size"],
         "optim.backbone_rate",
@@ -561,6 +561,7 @@ def _validate(config: Config) -> None:
     check(lambda v: 0 < v <= 1, "in (0, 1]", "loss.fade")
     check(lambda v: 0 < v < 1, "in (0, 1)", "anet.scales", "pace.start", "pace.end")
     check(lambda v: 0 < v < 1, "in (0, 1)", "data.unseen_share")
+    check(lambda v: 0 <= v < 2**32, "in [0, 2**32)", "seed")
     check(lambda v: v in (1, 3), "1 or 3", "data.channels")
     check(lambda v: v in (21, 81), "21 or 81", "data.concepts")
     check(lambda v: 0 <= v <= 180, "in [0, 180]", "anet.max_degrees")

@@ -293,6 +293,11 @@ def _check_images(experiment: Experiment) -> None:
             f"most the {min(height, width)} pixels of images in {source.name}"
         )
     height, width, _ = experiment.image_shape
+    if config.anet.kind != "none" and config.anet.blocks > min(height, width) ** 2:
+        raise ConfigError(
+            f"config.anet.blocks: found {config.anet.blocks}, accepted are at most "
+            f"{min(height, width)} a side for images in {source.name}"
+        )
     hnet = config.hnet
     if not hnet.image_size:
         check_side(height, width, backbone=hnet.backbone, where=source.name)

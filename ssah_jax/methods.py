@@ -300,6 +300,10 @@ POINTWISE = ("greedyhash", "csq", "dpn", "orthohash")
 """Methods that compare no codes with each other."""
 
 
+LEAST = {"gamma": 1e-3, "every": 1.0}
+"""Least values of options that may not be 0."""
+
+
 def options(name: str) -> dict[str, float]:
     """Options of a method with their presets."""
     return {
@@ -313,7 +317,8 @@ def parse_options(name: str, text: str) -> dict[str, float]:
     """Options of a method from `"margin=0.3,scale=10"`.
 
     Raises:
-        ValueError: if an option does not exist or is no number of at least 0.
+        ValueError: if an option does not exist, or is no number of at least 0, or of
+            what `LEAST` asks for.
     """
     known = options(name)
     found: dict[str, float] = {}
@@ -323,11 +328,12 @@ def parse_options(name: str, text: str) -> dict[str, float]:
             number = float(value)
         except ValueError:
             number = -1.0
-        if option not in known or not 0 <= number < float("inf"):
+        least = LEAST.get(option, 0.0)
+        if option not in known or not least <= number < float("inf"):
             accepted = ", ".join(f"{k}={v:g}" for k, v in known.items())
             raise ValueError(
-                f"found {item!r}, accepted for {name} are numbers of at least 0, "
-                f"by default {accepted}"
+                f"found {item!r}, accepted for {name} are numbers of at least "
+                f"{least:g}, by default {accepted}"
             )
         found[option] = number
     return found

@@ -24,7 +24,8 @@ def hnet_optimiser(config: Config) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=optim.learning_rate,
-        warmup_steps=round(optim.warmup * config.steps),
+        # One step at least is left for the decay.
+        warmup_steps=min(round(optim.warmup * config.steps), config.steps - 1),
         decay_steps=config.steps,
     )
     update = optax.adamw(schedule, weight_decay=optim.weight_decay, mask=_matrices)

@@ -29,6 +29,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 deformations drawn at random; labelled images alone; two semi-supervised methods."""
 
 
+_SEPARATOR = (
+    r",(?![^()]*\))(?![^\[\]]*\])"
+    r"""(?=(?:[^'"]*(?:'[^']*'|"[^"]*"))*[^'"]*$)"""
+)
+"""A comma outside brackets and quotes."""
+
+
 def with_presets(
     config: ConfigDict, presets: str, *, smoke: Mapping[str, Any]
 ) -> ConfigDict:
@@ -37,7 +44,8 @@ def with_presets(
     Args:
         config: what the file says without presets; changed and returned.
         presets: comma-separated: `FIELD=VALUE`, where FIELD is a field's full name or,
-            if nothing else is called that, its last part; a word of `VARIANTS`; or
+            if nothing else is called that, its last part, and VALUE stands in quotes
+            if it has commas outside brackets; a word of `VARIANTS`; or
             the word `smoke`. Later ones win.
         smoke: the values, by full name, that shrink this configuration to a laptop's
             few minutes.
@@ -52,8 +60,7 @@ def with_presets(
         last = name.rpartition(".")[2]
         if uses[last] == 1:
             flat[last] = name
-    outside_brackets = r",(?![^()]*\))(?![^\[\]]*\])"
-    for preset in filter(None, map(str.strip, re.split(outside_brackets, presets))):
+    for preset in filter(None, map(str.strip, re.split(_SEPARATOR, presets))):
         name, equals, value = preset.partition("=")
         if preset == "smoke" and smoke:
             config.update_from_flattened_dict(smoke)

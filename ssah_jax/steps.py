@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt8
 
-from ssah_jax import losses, methods, pacing
+from ssah_jax import losses, methods, pacing, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import all_sum
 from ssah_jax.networks import backbone_scope
@@ -62,12 +62,19 @@ def init_state(
         given = jax.tree.map(jnp.array, backbone)
         params = params | {scope: given["params"]}
         stats = stats | ({scope: given["batch_stats"]} if scope in stats else {})
-    loss_keys = jax.random.split(jax.random.fold_in(centre_key, 0))
+    # A number that no split of the same key reaches.
+    loss_keys = jax.random.split(jax.random.fold_in(centre_key, 2**32 - 1))
     if config.loss.name in methods.CLASSIFIERS:
         shape = (num_classes, config.bits)
         params = params | {
             "classifier": jax.random.normal(loss_keys[0], shape) / config.bits**0.5
         }
+    centres = losses.class_centres(
+        centre_key, num_classes=num_classes, bits=config.bits
+    )
+    if config.loss.name not in methods.FIXED_CENTRES:
+        # Running means of unit vectors: longer ones would outlast hundreds of steps.
+        centres = similarity.unit_rows(centres)
     share = 0.5 if config.data.multi_label else 1.0 / num_classes
     uniform = jnp.full((num_classes,), share, jnp.float32)
     return TrainState(
@@ -81,9 +88,7 @@ def init_state(
         teacher_stats=jax.tree.map(jnp.copy, stats),
         hnet_opt=hnet_optimiser(config).init(params),
         anet_opt=anet_optimiser(config).init(anet),
-        centres=losses.class_centres(
-            centre_key, num_classes=num_classes, bits=config.bits
-        ),
+        centres=centres,
         ties=losses.init_ties(loss_keys[1], bits=config.bits),
         bank=losses.init_bank(
             size=config.loss.bank, bits=config.bits, num_classes=num_classes
@@ -272,5 +277,6 @@ def _update_pace(state: TrainState, metrics: Metrics, *, config: Config) -> Pace
         target=pace.target,
         tolerance=pace.tolerance,
         rate=pace.rate,
+        low=min(0.02, pace.start),
         high=pace.end,
     )

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -87,9 +87,12 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
         spread = spread_labels(experiment)
     state = parallel.replicate(init_state(experiment, backbone=backbone))
     iterator = iterate(experiment, spread=spread)
-    workdir.create(config, split_to_json(experiment.split), info, spread)
-    workdir.write_missing(experiment.source.missing)
-    with open_checkpoints(workdir.checkpoints) as checkpoints:
+    with ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(workdir.locked())
+        workdir.create(config, split_to_json(experiment.split), info, spread)
+        workdir.write_missing(experiment.source.missing)
+        checkpoints = stack.enter_context(open_checkpoints(workdir.checkpoints))
         if checkpoints.latest_step() is not None:
             state = checkpoints.restore(state, iterators=iterator.streams)
         seconds = workdir.drop_metrics_after(int(state.step))
@@ -203,16 +206,21 @@ def _loop(
             bar.update()
             last, stop = step == config.steps, stopped()
             line: dict[str, Any] = {}
-            if _is_time(step, config.log_every) or last or stop:
-                line = {name: float(value) for name, value in metrics.items()}
+            log = _is_time(step, config.log_every) or last or stop
+            evaluate = _is_time(step, config.eval.every) or last
+            save = _is_time(step, config.checkpoint_every) or last or stop
+            if log or evaluate or save:
+                values = {name: float(value) for name, value in metrics.items()}
+                # Before anything that diverged is evaluated or replaces a checkpoint.
+                _check_finite(values, step)
+            if log:
+                line = values
                 now = time.perf_counter()
                 images = config.batch.labelled + config.batch.unlabelled
                 line["images_per_second"] = (step - ticked) * images / (now - tick)
                 line["data_wait"] = waited / (now - tick)
                 tick, ticked, waited = now, step, 0.0
-                _check_finite(line, step)
                 bar.set_postfix_str(_progress(line))
-            evaluate = _is_time(step, config.eval.every) or last
             metric = None
             if evaluate and config.eval.every:
                 line |= dict(evaluator.validate(run.state))
@@ -224,8 +232,8 @@ def _loop(
                 run.record_skipped()
             if evaluate:
                 # Its seconds are not the step's.
-                tick, ticked = time.perf_counter(), step
-            if _is_time(step, config.checkpoint_every) or last or stop:
+                tick, ticked, waited = time.perf_counter(), step, 0.0
+            if save:
                 run.checkpoints.save(
                     step, run.state, iterators=run.iterator.streams, metric=metric
                 )
@@ -254,7 +262,9 @@ def _is_time(step: int, every: int) -> bool:
 
 
 def _check_finite(line: dict[str, float], step: int) -> None:
-    bad = [k for k, v in line.items() if k.startswith("loss/") and not math.isfinite(v)]
+    # Gradients tell what the update just made: its loss is that of before.
+    checked = {k: v for k, v in line.items() if k.startswith(("loss/", "gradient/"))}
+    bad = [k for k, v in checked.items() if not math.isfinite(v)]
     if bad:
         raise DivergedError(
             f"step {step}: {bad[0]} is {line[bad[0]]}; a smaller "

@@ -45,7 +45,8 @@ def build_anet(config: Config) -> ANet:
         num_scales=len(config.anet.scales),
         grid=config.anet.grid,
         num_blocks=config.anet.blocks,
-        num_bins=config.anet.angle_bins,
+        # Without rotation there is no angle to choose.
+        num_bins=config.anet.angle_bins if config.anet.max_degrees else 1,
         width=config.anet.width,
     )
 

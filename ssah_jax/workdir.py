@@ -19,11 +19,13 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Float32
 
 from ssah_jax import config as config_lib
@@ -32,6 +34,9 @@ from ssah_jax.config import Config
 
 class WorkdirError(ValueError):
     """A workdir is missing, or of another run; one line that says what to do."""
+
+
+_LOCK = ".lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +99,33 @@ class Workdir:
                 )
         elif self.path.exists() and not self.path.is_dir():
             raise WorkdirError(f"{self.path}: is a file, accepted is a directory")
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self.path.is_dir() and not all(map(self._is_ours, self.path.iterdir())):
             raise WorkdirError(
                 f"{self.path}: holds files but no config.json, accepted is an empty "
                 "directory or the workdir of a run"
             )
+
+    def _is_ours(self, file: Path) -> bool:
+        """Whether a `create` that was killed half-way may have left the file."""
+        ours = {self._model.name, self._spread.name, "split.json", _LOCK}
+        return file.name in ours or file.match(".*.tmp")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this directory, which is made.
+
+        Raises:
+            WorkdirError: another one does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / _LOCK, timeout=0):
+                yield
+        except Timeout as error:
+            raise WorkdirError(
+                f"{self.path}: another process is training here; wait for it, or "
+                "choose another --workdir"
+            ) from error
 
     def read_model_info(self) -> ModelInfo:
         """What `create` was given.

@@ -159,6 +159,10 @@ def test_interrupted_run_stops_cleanly_and_resumes(finished, tmp_path):
     assert process.returncode == 130, err
     assert "the same command resumes" in err
     assert "Traceback" not in err
+    # To evaluate what is there does not make the run a finished one.
+    status, _, err = run("eval.py", f"--workdir={workdir}")
+    assert status == 0, err
+    assert not (workdir / "results.json").exists()
     status, _, err = train(workdir)
     assert status == 0, err
     for found, wanted in zip(final_state(workdir), final_state(finished), strict=True):
@@ -194,6 +198,7 @@ MISTAKES = {
         ["/no/such/place"],
     ),
     "preset": (["--config=configs/folder.py:tiny"], ["--config", "'tiny'", "smoke"]),
+    "workdir": (["--workdir=/proc/nope"], ["/proc/nope"]),
     "unknown flag": (["--wordkir=x"], ["wordkir"]),
     "queries": (["--config.data.num_queries=5000"], ["5000"]),
     "backbone": (["--config.hnet.backbone=alexnet"], ["alexnet", "63", "8 x 8"]),

@@ -276,6 +276,7 @@ def test_bad_json_is_refused_in_one_line(text):
 # Ranges: (bad values, values at the border that are good, what is accepted).
 
 AT_LEAST_1 = ([0, -1], [1], "at least 1")
+AT_LEAST_2 = ([1, 0], [2], "at least 2")
 AT_LEAST_0 = ([-1], [0], "at least 0")
 WEIGHT = ([-0.1], [0.0], "at least 0")
 MORE_THAN_0 = ([0.0, -1.0], [1e-6], "more than 0")
@@ -287,7 +288,7 @@ RANGES = {
     "steps": AT_LEAST_1,
     "log_every": AT_LEAST_1,
     "checkpoint_every": AT_LEAST_1,
-    "seed": AT_LEAST_0,
+    "seed": ([-1, 2**32], [0, 2**32 - 1], "in [0, 2**32)"),
     "data.source": (
         ["imagenet", ""],
         ["tfds"],
@@ -310,8 +311,8 @@ RANGES = {
     "data.max_shift": AT_LEAST_0,
     "data.mean": ([(-0.1,), (1.1,), ()], [(0.0,), (1.0,)], "in [0, 1]"),
     "data.std": ([(0.0,), (-1.0,), ()], [(1e-6,)], "more than 0"),
-    "batch.labelled": AT_LEAST_1,
-    "batch.unlabelled": AT_LEAST_1,
+    "batch.labelled": AT_LEAST_2,
+    "batch.unlabelled": AT_LEAST_2,
     "hnet.widths": ([(0,), (8, -1), ()], [(1,)], "at least 1"),
     "hnet.backbone": (["vgg", ""], ["small_conv"], f"one of {', '.join(BACKBONES)}"),
     "hnet.dtype": (["float16", ""], ["bfloat16"], "one of float32, bfloat16"),
@@ -574,6 +575,23 @@ def test_presets(path):
     for word in module.__doc__.split():
         if word.startswith(f"configs/{path.name}:"):
             from_config_dict(module.get_config(word.partition(":")[2]))
+
+
+def test_a_preset_keeps_commas_in_quotes_and_brackets():
+    config = config_lib.default()
+    words = "loss.options='alpha=0.5,quantisation=0.2',hnet.widths=(4,8),bits=16"
+    presets.with_presets(config, words, smoke={})
+    assert config.loss.options == "alpha=0.5,quantisation=0.2"
+    assert config.loss.quantisation == config_lib.default().loss.quantisation
+    assert tuple(config.hnet.widths) == (4, 8)
+    assert config.bits == 16
+
+
+@pytest.mark.parametrize("option", ["dch:gamma=0", "hashnet:every=0.5"])
+def test_options_that_may_not_be_0(option):
+    name, _, text = option.partition(":")
+    message = refusal({"loss": {"name": name, "options": text}})
+    assert message.startswith(f"config.loss.options: found {text!r}, accepted for ")
 
 
 def test_a_preset_field_that_several_groups_have_needs_its_full_name():

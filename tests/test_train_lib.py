@@ -100,6 +100,33 @@ def test_divergence_names_the_step(tmp_path, monkeypatch):
         train_lib.train(run)
 
 
+def test_nothing_that_diverged_is_kept(tmp_path, monkeypatch):
+    real = steps.train_step
+
+    def broken(*args, **kwargs):
+        state, metrics = real(*args, **kwargs)
+        bad = jnp.where(state.step > 4, jnp.nan, 1.0)
+        return state, metrics | {"gradient/hnet": metrics["gradient/hnet"] * bad}
+
+    monkeypatch.setattr(steps, "train_step", broken)
+    # The step that is saved is not one that is logged.
+    fields = {"log_every": 10, "checkpoint_every": 3, "eval": {"every": 0}}
+    workdir = Workdir(tmp_path / "run")
+    with (
+        train_lib.open_run(prepare(config(**fields)), workdir) as run,
+        pytest.raises(train_lib.DivergedError, match="step 6: gradient/hnet is nan"),
+    ):
+        train_lib.train(run)
+    assert [path.name for path in workdir.checkpoints.iterdir()] == ["3"]
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.0])
+def test_any_share_of_warm_up_trains(warmup, tmp_path):
+    experiment = prepare(config(steps=1, optim={"warmup": warmup}))
+    with train_lib.open_run(experiment, Workdir(tmp_path / "run")) as run:
+        assert train_lib.train(run) is not None
+
+
 def test_state_is_placed_on_all_devices_once(tmp_path):
     with train_lib.open_run(prepare(config()), Workdir(tmp_path / "run")) as run:
         for leaf in jax.tree.leaves(run.state):

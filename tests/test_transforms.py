@@ -345,6 +345,15 @@ def test_log_probability_of_what_was_drawn(key):
     assert float(found) == pytest.approx(expected, abs=1e-5)
 
 
+def test_without_rotation_the_angle_has_no_part_in_the_probability(key):
+    logits = random_logits(6, bins=1)
+    drawn = draw_deformation(key, logits, max_angle=0.0)
+    function = partial(transforms.deformation_log_probability, max_angle=0.0)
+    gradient = jax.grad(function)(logits, drawn)
+    assert np.all(np.isfinite(gradient.scale)) and np.any(gradient.scale)
+    np.testing.assert_array_equal(gradient.angle, 0.0)
+
+
 def test_log_probability_gives_the_gradient_of_an_expected_loss():
     logits = random_logits(8, num_scales=2, grid=2, blocks=1, bins=3)
     every = [deformation for deformation, _ in choices(2, 2, 1, 3, 0.7)]

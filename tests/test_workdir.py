@@ -46,6 +46,28 @@ def test_directories_of_others_are_refused(tmp_path):
         Workdir(tmp_path / "photos").read_config()
 
 
+def test_what_a_killed_creation_left_is_taken_over(tmp_path):
+    for name in ("split.json", ".model.json.17.tmp", ".lock"):
+        (tmp_path / name).write_text("{")
+    workdir = Workdir(tmp_path)
+    workdir.check_free_for(CONFIG)
+    workdir.create(CONFIG, "{}", INFO)
+    assert (tmp_path / "split.json").read_text() == "{}"
+
+
+def test_two_processes_do_not_train_in_one_workdir(tmp_path):
+    first, second = Workdir(tmp_path / "run"), Workdir(tmp_path / "run")
+    with (
+        first.locked(),
+        pytest.raises(WorkdirError, match="another process is training here"),
+        second.locked(),
+    ):
+        pass
+    with second.locked():
+        pass
+    second.check_free_for(CONFIG)
+
+
 def test_metrics_survive_a_torn_line_and_are_cut_at_the_checkpoint(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.read_metrics() == []
@@ -95,6 +117,7 @@ def test_prepare_splits_without_overlap():
         ({"hnet": {"backbone": "alexnet"}}, ["backbone", "63", "8 x 8"]),
         ({"data": {"mean": (0.1, 0.2), "std": (1.0, 1.0)}}, ["data.mean", "2", "1"]),
         ({"data": {"multi_label": True}}, ["data.multi_label", "True", "False"]),
+        ({"anet": {"blocks": 81}}, ["anet.blocks", "81", "8 a side"]),
         ({"labels_per_class": 900}, ["labels_per_class", "900"]),
         ({"data": {"source": "cifar"}}, ["cifar", "digits"]),
     ],

@@ -115,7 +115,8 @@ def deformation_log_probability(
     Args:
         logits: unbatched: scale `[S]`, position `[S, G, G]`, angle `[A, N]`.
         deformation: drawn from them: scale `[S]`, position `[S, G, G]`, angle `[A]`.
-        max_angle: bound of the angles that it was drawn with, in radians, above 0.
+        max_angle: bound of the angles that it was drawn with, in radians; 0 for no
+            rotation, which goes with N = 1.
 
     Returns:
         A scalar, at most 0.
@@ -126,7 +127,7 @@ def deformation_log_probability(
     chosen = deformation.scale[:, None, None] * deformation.position
     angle = jax.nn.log_softmax(logits.angle, axis=-1)
     bins = logits.angle.shape[-1]
-    share = (deformation.angle / max_angle + 1.0) / 2.0
+    share = (deformation.angle / (max_angle or 1.0) + 1.0) / 2.0
     index = jnp.clip(jnp.floor(share * bins), 0, bins - 1).astype(jnp.int32)
     return (
         jnp.sum(deformation.scale * scale)
