@@ -72,6 +72,8 @@ LITE0 = {
     "hnet.image_size=64,backbone_rate=0.1",
 }
 
+HALF_RANGE = "random,max_degrees=15.0,scales=(0.1,0.175,0.25)"
+
 LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
 
 STUDIES = {
@@ -160,6 +162,19 @@ STUDIES = {
         baseline="SSAH",
         seeds=3,
         robustness=True,
+    ),
+    "digits_parts": Study(
+        config="configs/digits.py",
+        presets="",
+        rows={
+            "SSAH": "",
+            "random deformations": "random",
+            "random, half the range": HALF_RANGE,
+            "supervised": "supervised",
+        },
+        columns={"10": ""},
+        baseline="SSAH",
+        seeds=5,
     ),
     # How hard samples are trades clean queries for deformed ones.
     "difficulty": Study(

@@ -13,7 +13,10 @@ TABLES = {
     "losses": ("study.py losses", "losses"),
     "loss_presets": ("study.py loss_presets", "losses"),
     "loss_cost": ("loss_cost.py", "losses"),
-    "parts": ("study.py parts", "ssah"),
+    **{
+        name: (f"study.py {name}", "ssah")
+        for name in ("parts", "peers", "ablations", "difficulty", "digits_parts")
+    },
     "backbone_speed": ("backbone_speed.py", "backbones"),
     "pretraining": ("study.py pretraining", "backbones"),
 }
