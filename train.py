@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from absl import flags
 
-from ssah_jax import checks, cli, evaluators, train_lib
+from ssah_jax import checks, cli, evaluators, report, train_lib
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -37,6 +37,8 @@ def main() -> int:
             workdir = Workdir(_WORKDIR.value or default_workdir)
             workdir.check_free_for(config)
             if workdir.results.exists():
+                if not workdir.report.exists():  # killed between the two
+                    report.write_report(workdir.path)
                 print(f"{workdir.path}: finished, see results.json and report.html")
                 return 0
             run = stack.enter_context(train_lib.open_run(prepare(config), workdir))

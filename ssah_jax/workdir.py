@@ -66,6 +66,7 @@ class Workdir:
         self.path = Path(path).absolute()
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
+        self.report = self.path / "report.html"
         self._config = self.path / "config.json"
         self._model = self.path / "model.json"
         self._metrics = self.path / "metrics.jsonl"

@@ -84,6 +84,15 @@ def test_workdir_holds_what_is_promised(finished):
 
 
 @pytest.mark.slow
+def test_report_that_was_not_written_is_made_up_for(finished):
+    (finished / "report.html").unlink()
+    status, out, err = train(finished)
+    assert status == 0, err
+    assert "finished" in out
+    assert "No results yet" not in (finished / "report.html").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_eval_repeats_the_results_of_training(finished, devices):
     before = tree_of(finished / "checkpoints")
