@@ -78,6 +78,7 @@ def test_hadamard_matrices_are_orthogonal_up_to_128():
 @pytest.mark.parametrize("bits", [1, 8, 28])
 @pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
 def test_class_centres_are_hadamard_rows_where_those_exist(key, bits, share):
+    # cisip-FIRe's CSQ draws Bernoulli bits there, without a word.
     classes = max(2, int(share * bits))
     centres = check(class_centres(key, num_classes=classes, bits=bits), classes, bits)
     assert smallest_distance(centres) >= bits / 2

@@ -323,7 +323,8 @@ def test_a_probability_is_met_by_the_logit_that_has_it(loss):
     ("step", "wanted"), [(0, 1), (199, 1), (200, 2), (399, 2), (400, 3), (10_000, 51)]
 )
 def test_hashnet_beta_is_refreshed_every_200_steps(step, wanted):
-    # cisip-FIRe's never was (CISiPLab/cisip-FIRe#6).
+    # cisip-FIRe's never was (CISiPLab/cisip-FIRe#6), and HashNet's own is an attribute
+    # of the network that a restart forgets; this one is a function of the step alone.
     for beta in (
         hashnet_beta(step),
         hashnet_beta(jnp.asarray(step)),

@@ -344,6 +344,7 @@ def test_dpn_sums_over_bits_and_over_labels():
 
 
 def test_orthohash_has_its_margin_on_every_label():
+    # OrthoHash's code does so for NUS-WIDE alone; of COCO's labels it takes the argmax.
     u, table = jnp.asarray(normal(0, 1, 8)), jnp.asarray(signs_of(5, 3))
     plain = partial(orthohash_loss, u, centres=table)
     # A margin on all classes moves all logits alike; on some of them it counts.
