@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from absl import flags
 
 from ssah_jax import checks, cli, evaluators, report, train_lib
+from ssah_jax.commands import INTERRUPTED
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -57,7 +58,7 @@ def main() -> int:
                 f"{workdir.path}: stopped at step {step}; the same command resumes",
                 file=sys.stderr,
             )
-            return 130
+            return INTERRUPTED
     print(evaluators.describe(results, config))
     print(f"{workdir.path}/report.html")
     return 0

@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ssah_jax import config as config_lib
+from ssah_jax.commands import INTERRUPTED
 from ssah_jax.config import Config, ConfigError
 from ssah_jax.data.source import DataError
 
@@ -40,7 +41,7 @@ def run(main: Callable[[], int]) -> None:
     """Parse flags and run a command.
 
     A `UserError`, or images that cannot be read at whatever time, become one line and
-    status 2.
+    status 2; Ctrl-C where it is not a request to save and stop, a word and status 130.
     """
     try:
         with setting_up():
@@ -49,6 +50,9 @@ def run(main: Callable[[], int]) -> None:
     except (UserError, DataError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         status = USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
     sys.exit(status)
 
 

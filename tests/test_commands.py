@@ -155,6 +155,12 @@ def test_killed_run_ends_bit_identical(finished, tmp_path):
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
+def test_interrupt_while_setting_up_is_a_word():
+    code = "import signal; from ssah_jax import cli;"
+    code += "cli.run(lambda: signal.raise_signal(signal.SIGINT))"
+    assert run("-c", code) == (130, "", "interrupted\n")
+
+
 @pytest.mark.slow
 def test_interrupted_run_stops_cleanly_and_resumes(finished, tmp_path):
     workdir = tmp_path / "interrupted"

@@ -13,12 +13,15 @@ TABLES = {
     "losses": ("study.py losses", "losses"),
     "loss_presets": ("study.py loss_presets", "losses"),
     "loss_cost": ("loss_cost.py", "losses"),
-    **{
-        name: (f"study.py {name}", "ssah")
-        for name in ("parts", "peers", "ablations", "difficulty", "digits_parts")
-    },
+    "parts": ("study.py parts", "ssah"),
+    "bits": ("study.py bits", "ssah"),
+    "peers": ("study.py peers", "ssah"),
+    "ablations": ("study.py ablations", "ssah"),
+    "difficulty": ("study.py difficulty", "ssah"),
+    "digits_parts": ("study.py digits_parts", "ssah"),
     "backbone_speed": ("backbone_speed.py", "backbones"),
     "pretraining": ("study.py pretraining", "backbones"),
+    "fine_tuning": ("study.py fine_tuning", "backbones"),
 }
 
 
