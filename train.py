@@ -9,8 +9,7 @@ from contextlib import ExitStack
 
 from absl import flags
 
-from ssah_jax import checks, cli, evaluators, report, train_lib
-from ssah_jax.commands import INTERRUPTED
+from ssah_jax import checks, cli, evaluators, train_lib
 from ssah_jax.experiment import prepare
 from ssah_jax.workdir import Workdir
 
@@ -37,9 +36,7 @@ def main() -> int:
                 return 0
             workdir = Workdir(_WORKDIR.value or default_workdir)
             workdir.check_free_for(config)
-            if workdir.results.exists():
-                if not workdir.report.exists():  # killed between the two
-                    report.write_report(workdir.path)
+            if train_lib.is_finished(workdir):
                 print(f"{workdir.path}: finished, see results.json and report.html")
                 return 0
             run = stack.enter_context(train_lib.open_run(prepare(config), workdir))
@@ -58,7 +55,7 @@ def main() -> int:
                 f"{workdir.path}: stopped at step {step}; the same command resumes",
                 file=sys.stderr,
             )
-            return INTERRUPTED
+            return cli.INTERRUPTED
     print(evaluators.describe(results, config))
     print(f"{workdir.path}/report.html")
     return 0

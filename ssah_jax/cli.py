@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ssah_jax import config as config_lib
-from ssah_jax.commands import INTERRUPTED
+from ssah_jax.commands import INTERRUPTED as INTERRUPTED
 from ssah_jax.config import Config, ConfigError
 from ssah_jax.data.source import DataError
 

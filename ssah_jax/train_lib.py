@@ -163,6 +163,14 @@ def train(run: Run) -> dict[str, Any] | None:
     return results
 
 
+def is_finished(workdir: Workdir) -> bool:
+    """Whether the run has its results; makes up for a report that a kill prevented."""
+    finished = workdir.results.exists()
+    if finished and not workdir.report.exists():
+        report.write_report(workdir.path)
+    return finished
+
+
 def write_results(
     workdir: Workdir,
     results: dict[str, Any],
