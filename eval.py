@@ -6,9 +6,10 @@ never trains and never writes into checkpoints/.
 
 from absl import flags
 
-from ssah_jax import cli, evaluators, parallel, train_lib
-from ssah_jax.experiment import prepare
-from ssah_jax.workdir import Workdir
+from ssah_jax.cli import flags as cli
+from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run.experiment import prepare
+from ssah_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _CHECKPOINT = flags.DEFINE_string(

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 
 from absl import flags
 
-from ssah_jax import checks, cli, evaluators, train_lib
-from ssah_jax.experiment import prepare
-from ssah_jax.workdir import Workdir
+from ssah_jax.cli import flags as cli
+from ssah_jax.run import checks, evaluators, train_lib
+from ssah_jax.run.experiment import prepare
+from ssah_jax.run.workdir import Workdir
 
 cli.define_config_flag()
 flags.declare_key_flag("config")

@@ -18,11 +18,13 @@ import numpy as np
 import records
 from absl import app, flags
 
-from ssah_jax import parallel, retrieval, steps
+from ssah_jax import retrieval
 from ssah_jax.data.reading import Reader
-from ssah_jax.evaluators import Evaluator
-from ssah_jax.experiment import prepare
-from ssah_jax.workdir import Workdir
+from ssah_jax.method import steps
+from ssah_jax.run import parallel
+from ssah_jax.run.evaluators import Evaluator
+from ssah_jax.run.experiment import prepare
+from ssah_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _NAME = flags.DEFINE_string("name", None, "benchmarks/results/NAME.json", required=True)

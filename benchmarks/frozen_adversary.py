@@ -17,19 +17,19 @@ import optax
 import records
 from absl import app, flags
 
-from ssah_jax import train_lib
 from ssah_jax.config import Config
-from ssah_jax.experiment import Experiment, iterate, prepare
-from ssah_jax.objectives import (
+from ssah_jax.method.objectives import (
     CleanCodes,
     Outcome,
     anet_objective,
     batch_hardness,
     hash_images,
 )
+from ssah_jax.method.views import generate, make_views
+from ssah_jax.run import train_lib
+from ssah_jax.run.experiment import Experiment, iterate, prepare
+from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import TrainState
-from ssah_jax.views import generate, make_views
-from ssah_jax.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _NAME = flags.DEFINE_string("name", None, "benchmarks/results/NAME.json", required=True)

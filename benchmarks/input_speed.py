@@ -33,12 +33,13 @@ import records
 from absl import app, flags
 from PIL import Image
 
-from ssah_jax import train_lib, transforms
+from ssah_jax import transforms
 from ssah_jax.config import from_config_dict
 from ssah_jax.data import eval_batches
 from ssah_jax.data.images import image_files
-from ssah_jax.experiment import prepare
-from ssah_jax.workdir import Workdir
+from ssah_jax.run import train_lib
+from ssah_jax.run.experiment import prepare
+from ssah_jax.run.workdir import Workdir
 
 _IMAGES = flags.DEFINE_integer("images", 512, "JPEG files; one round reads each once.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed rounds of each kind.")

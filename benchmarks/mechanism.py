@@ -18,10 +18,10 @@ import records
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from ssah_jax import train_lib
-from ssah_jax.experiment import iterate, prepare
-from ssah_jax.views import generate, make_views, max_angle
-from ssah_jax.workdir import Workdir
+from ssah_jax.method.views import generate, make_views, max_angle
+from ssah_jax.run import train_lib
+from ssah_jax.run.experiment import iterate, prepare
+from ssah_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run; none to draw again.")
 _OUT = flags.DEFINE_string("out", None, "Where the picture goes.", required=True)

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import records
 from absl import app, flags
 
-from ssah_jax import pacing, train_lib
-from ssah_jax.experiment import iterate, prepare
-from ssah_jax.objectives import hash_images
-from ssah_jax.views import generate, make_views
-from ssah_jax.workdir import Workdir
+from ssah_jax import pacing
+from ssah_jax.method.objectives import hash_images
+from ssah_jax.method.views import generate, make_views
+from ssah_jax.run import train_lib
+from ssah_jax.run.experiment import iterate, prepare
+from ssah_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _NAME = flags.DEFINE_string("name", None, "benchmarks/results/NAME.json", required=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ssah_jax import evaluators, presets
-from ssah_jax.config import Config, from_config_dict
+from ssah_jax.config import Config, from_config_dict, presets
+from ssah_jax.run import evaluators
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from ssah_jax import retrieval, steps, train_lib, transforms
+from ssah_jax import retrieval, transforms
 from ssah_jax.data.reading import Reader
-from ssah_jax.experiment import prepare
-from ssah_jax.workdir import Workdir, write_atomically
+from ssah_jax.method import steps
+from ssah_jax.run import train_lib
+from ssah_jax.run.experiment import prepare
+from ssah_jax.run.workdir import Workdir, write_atomically
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _OUT = flags.DEFINE_string("out", None, "JSON file; standard output by default.")

@@ -16,9 +16,9 @@ import records
 from absl import app, flags
 from ml_collections import config_flags
 
-from ssah_jax import parallel, train_lib
 from ssah_jax.config import from_config_dict
-from ssah_jax.experiment import iterate, prepare, spread_labels
+from ssah_jax.run import parallel, train_lib
+from ssah_jax.run.experiment import iterate, prepare, spread_labels
 
 _CONFIG = config_flags.DEFINE_config_file("config")
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Timed steps of each kind.")

@@ -1,6 +1,6 @@
 """Hash losses in PyTorch, as a PyTorch user would write them from the papers.
 
-An independent second opinion on `ssah_jax.losses` (tests/test_losses_torch.py) and what
+An independent second opinion on `ssah_jax.losses` (tests/losses/test_torch.py) and what
 its cost is measured against (benchmarks/loss_cost.py). Each returns one number:
 
 - pairwise losses: the mean over the pairs of `where` (all pairs without it); HashNet

@@ -17,7 +17,7 @@ Measured: not measured.
 from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
-from ssah_jax import presets as presets_lib
+from ssah_jax.config import presets as presets_lib
 
 SMOKE = {
     "steps": 20,

@@ -9,7 +9,7 @@ map 0.947 (0.933 to 0.956).
 from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
-from ssah_jax import presets as presets_lib
+from ssah_jax.config import presets as presets_lib
 
 SMOKE = {
     "steps": 20,

@@ -13,7 +13,7 @@ Measured, seed 0 alone, one of 2 busy CPU cores each: map 0.734 at 50 labels a c
 from ml_collections import ConfigDict
 
 from ssah_jax import config as config_lib
-from ssah_jax import presets as presets_lib
+from ssah_jax.config import presets as presets_lib
 
 SMOKE = {
     "steps": 20,

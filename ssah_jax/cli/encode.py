@@ -1,0 +1,394 @@
+"""`ssah encode`: codes of images, by a trained run."""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import glob
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+# Cheap: it imports PyArrow when it uses it.
+from ssah_jax.retrieval.code_files import CodeFileError, CodeWriter, shard_path
+
+# `ssah encode --help` should not wait for models and data: they are imported where
+# they are used, and named in full in annotations.
+if TYPE_CHECKING:
+    import ssah_jax.data.images
+    import ssah_jax.run.encoder
+
+OnError = Literal["skip", "raise"]
+"""What becomes of an image that cannot be read: left out and told, or an error."""
+
+ON_ERROR: Final = ("skip", "raise")
+"""The words of `OnError`."""
+
+PART_ROWS: Final = 1024
+"""Images that a killed process must encode again, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeSummary:
+    """What `encode_images` did.
+
+    Attributes:
+        path: the file of codes written; of several processes, this one's shard.
+        num_encoded: images encoded by this call.
+        num_resumed: images whose codes an interrupted call had left.
+        unreadable: a line for each image left out: its name, and what is wrong.
+        seconds: from the first image to the last.
+    """
+
+    path: Path
+    num_encoded: int
+    num_resumed: int
+    unreadable: tuple[str, ...]
+    seconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `ssah encode`."""
+    parser.epilog = (
+        "An image is called by its path as given: a relative one stays relative. "
+        "Interrupted, the same command goes on where it was."
+    )
+    add_workdir_arguments(parser)
+    parser.add_argument(
+        "images",
+        metavar="IMAGES",
+        nargs="+",
+        help="image files, folders (with all below them), quoted patterns such as "
+        "'photos/**/*.jpg', or @FILE with a path a line",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="the file of codes to write, such as codes.parquet",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default="skip",
+        help="images that cannot be read: leave them out and list them at the end "
+        "(default), or stop",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace FILE if it is there"
+    )
+
+
+def add_workdir_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say which run encodes."""
+    parser.add_argument(
+        "--workdir",
+        metavar="RUN",
+        required=True,
+        help="the directory of a run of train.py; its training data are not needed",
+    )
+    parser.add_argument(
+        "--step",
+        metavar="last|best|N",
+        default="last",
+        help="which checkpoint: the last one (default), the best on validation "
+        "queries, or that of step N",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs `ssah encode`.
+
+    Args:
+        options: of the arguments above.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: arguments, run, images or file of codes do not fit; or there is no
+            readable image.
+        DataError: an image cannot be read, with `--on-error raise`.
+    """
+    from ssah_jax.cli.flags import UserError, setting_up
+    from ssah_jax.data.images import printable
+
+    with setting_up():
+        # All that can be told before the seconds that loading a model takes.
+        names = find_names(options.images)
+        check_out(Path(options.out), overwrite=options.overwrite)
+        encoder = load(options.workdir, options.step)
+        images_as_in_training(encoder, names)
+    try:
+        summary = encode_images(
+            encoder,
+            names,
+            options.out,
+            on_error=options.on_error,
+            overwrite=options.overwrite,
+            progress=sys.stderr.isatty(),
+        )
+    except CodeFileError as error:
+        raise UserError(str(error)) from error
+    for line in summary.unreadable:
+        print(line, file=sys.stderr)
+    count, left_out = summary.num_encoded, len(summary.unreadable)
+    resumed = f" and {summary.num_resumed} before" if summary.num_resumed else ""
+    rate = f" ({count / summary.seconds:.0f} a second)" if count else ""
+    unread = f", {left_out} unreadable" if left_out else ""
+    print(
+        f"encoded {count} images{resumed} in {summary.seconds:.1f} s{rate}{unread}: "
+        f"{printable(str(summary.path))}"
+    )
+    return 0
+
+
+def load(
+    workdir: str | os.PathLike[str], step: str = "last"
+) -> "ssah_jax.run.encoder.Encoder":
+    """The encoder of a run, as every command loads it.
+
+    Args:
+        workdir: the directory of a run.
+        step: "last", "best", or a step's number.
+
+    Raises:
+        ValueError: no run, or no such checkpoint.
+    """
+    from ssah_jax.run.encoder import load_encoder
+    from ssah_jax.run.workdir import Workdir
+
+    return load_encoder(Workdir(workdir), step)
+
+
+def find_names(arguments: Sequence[str]) -> list[str]:
+    """The images that arguments of a command mean.
+
+    Args:
+        arguments: each a file; a folder, for all images below it (by suffix, see
+            `ssah_jax.data.images.find_images`); a pattern as of `glob`, `**` included,
+            where no file has that name; or `@FILE`, a text file with the path of an
+            image a line (or with a null byte after each, as `find -print0` writes
+            them), taken as they are. Relative paths are relative to the working
+            directory. `./@x.jpg` means a file `@x.jpg`.
+
+    Returns:
+        Paths as given, those below a folder with the folder as given before them; in
+        the order given, each once.
+
+    Raises:
+        DataError: there is nothing of such a name, or no image at all.
+    """
+    from ssah_jax.data.images import printable
+    from ssah_jax.data.source import DataError
+
+    names = list(dict.fromkeys(name for a in arguments for name in _expand(a)))
+    if not names:
+        raise DataError(
+            f"{printable(' '.join(arguments))}: found no images, expected at least one"
+        )
+    return names
+
+
+def images_as_in_training(
+    encoder: "ssah_jax.run.encoder.Encoder", names: Sequence[str]
+) -> "ssah_jax.data.images.EncodedImages":
+    """Image files of any size and format, brought to what the encoder takes.
+
+    Args:
+        encoder: of a run on square images.
+        names: N paths, relative to the working directory or absolute.
+
+    Returns:
+        Images `[N, H, W, ch]`, each cropped or squashed as the run's own were.
+
+    Raises:
+        ValueError: the run's images are not square, or are stored features.
+    """
+    from ssah_jax.data.images import Resize, image_files
+
+    if encoder.config.data.source == "features":
+        raise ValueError(
+            "--workdir: found a run on stored features, which holds no backbone to "
+            "make them of other images with; accepted is a run on images"
+        )
+    height, width, channels = encoder.info.image_shape
+    if height != width:
+        raise ValueError(
+            f"--workdir: found a run on images of {height} x {width} pixels, accepted "
+            "is one on square images"
+        )
+    return image_files(
+        Path(),
+        names,
+        size=height,
+        resize=cast(Resize, encoder.config.data.resize),
+        channels=channels,
+    )
+
+
+def encode_images(
+    encoder: "ssah_jax.run.encoder.Encoder",
+    names: Sequence[str],
+    out: str | os.PathLike[str],
+    *,
+    on_error: OnError = "skip",
+    overwrite: bool = False,
+    labels: Mapping[str, Sequence[str]] | None = None,
+    progress: bool = False,
+) -> EncodeSummary:
+    """Encodes image files into a file of codes.
+
+    Interrupted or killed, it leaves what it has beside `out`, and the same call goes
+    on from there; `out` itself appears when it is complete. What another call left,
+    one that was given images that this one is not, is discarded. Of several JAX
+    processes each encodes an equal share of the images into a shard of its own, as
+    `ssah_jax.retrieval.code_files.shard_path` calls it.
+
+    Args:
+        encoder: from `ssah_jax.run.encoder.load_encoder`.
+        names: paths of the images, such as those of `find_names`; also their ids.
+        out: the file to write, as `ssah_jax.retrieval.code_files` describes it.
+        on_error: "skip" leaves out images that cannot be read; "raise" stops at one.
+        overwrite: whether `out` may be replaced.
+        labels: names of what an image shows, by its name; None where nothing is known.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        What was done, with a line for each image left out.
+
+    Raises:
+        DataError: an image cannot be read and `on_error` is "raise", or none can.
+        ValueError: `out` is there already or cannot be written, or the encoder's
+            images are not square.
+    """
+    import jax
+    from tqdm import tqdm
+
+    from ssah_jax.data.reading import SkippedImages
+    from ssah_jax.data.source import DataError
+
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error: found {on_error!r}, expected skip or raise")
+    path, names = Path(out), list(dict.fromkeys(names))
+    processes = jax.process_count()
+    if processes > 1:
+        path = shard_path(path, jax.process_index(), processes)
+        names = names[jax.process_index() :: processes]
+    check_out(path, overwrite=overwrite)
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(
+            _open_writer(encoder, path, names, overwrite=overwrite)
+        )
+        pending = [name for name in names if name not in writer.done]
+        skipped = SkippedImages(num_images=len(pending), max_share=1.0)
+        bar = stack.enter_context(
+            tqdm(
+                total=len(names),
+                initial=len(names) - len(pending),
+                unit=" images",
+                disable=not progress,
+            )
+        )
+        encoded = 0
+        for indices, codes in encoder.encode(
+            images_as_in_training(encoder, pending),
+            skipped=skipped if on_error == "skip" else None,
+        ):
+            ids = [pending[index] for index in indices.tolist()]
+            known = [labels.get(name) for name in ids] if labels else None
+            writer.write(ids, codes, labels=known)
+            encoded += len(ids)
+            bar.update(len(ids))
+        # Of several processes, the share of one may be empty or all unreadable.
+        if processes == 1 and not writer.done:
+            raise DataError(
+                f"found none of {len(names)} images readable"
+                + (f" (the first: {skipped.reasons[0]})" if skipped.reasons else "")
+            )
+        writer.finish()
+    return EncodeSummary(
+        path=path,
+        num_encoded=encoded,
+        num_resumed=len(names) - len(pending),
+        unreadable=tuple(skipped.reasons),
+        seconds=time.monotonic() - started,
+    )
+
+
+def check_out(path: Path, *, overwrite: bool) -> None:
+    """Checks that a command may write a file, before it does anything else.
+
+    Args:
+        path: the file.
+        overwrite: whether it may be replaced.
+
+    Raises:
+        ValueError: it is there already, is a folder, or there is no folder for it.
+    """
+    from ssah_jax.data.images import printable
+
+    where = printable(str(path))
+    if path.is_dir():
+        raise ValueError(f"{where}: found a folder, expected the name of a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{where}: found no folder to write it in, expected one")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{where}: is there already; replace it with --overwrite")
+
+
+def _open_writer(
+    encoder: "ssah_jax.run.encoder.Encoder",
+    path: Path,
+    names: Sequence[str],
+    *,
+    overwrite: bool,
+) -> CodeWriter:
+    """A writer that goes on where a call with the same images was interrupted."""
+    open_writer = functools.partial(
+        CodeWriter,
+        path,
+        bits=encoder.bits,
+        fingerprint=encoder.fingerprint,
+        overwrite=overwrite,
+        part_rows=PART_ROWS,
+    )
+    writer = open_writer()
+    # The file would hold images that nobody asked for.
+    return writer if writer.done <= set(names) else open_writer(resume=False)
+
+
+def _expand(argument: str) -> Iterable[str]:
+    from ssah_jax.data.images import find_images, printable
+    from ssah_jax.data.listing import read_bytes
+    from ssah_jax.data.source import DataError
+
+    if argument.startswith("@"):
+        return _lines(read_bytes(Path(argument[1:])))
+    if os.path.isdir(argument):
+        return _below(argument, find_images(Path(argument)))
+    # A link that leads nowhere is an image that cannot be read, not a slip.
+    if os.path.lexists(argument):
+        return [argument]
+    if glob.has_magic(argument):
+        matches = sorted(glob.glob(argument, recursive=True), key=os.fsencode)
+        return [m for m in matches if not os.path.isdir(m)]
+    raise DataError(
+        f"{printable(argument)}: found no such file or folder, expected images"
+    )
+
+
+def _lines(content: bytes) -> Iterator[str]:
+    null = b"\0" in content
+    for line in content.split(b"\0" if null else b"\n"):
+        name = line if null else line.removesuffix(b"\r")
+        if name:
+            yield os.fsdecode(name)
+
+
+def _below(folder: str, names: Iterable[str]) -> Iterator[str]:
+    return (os.path.join(folder, name) for name in names)

@@ -1,0 +1,273 @@
+"""`ssah search`: the indexed images that are nearest to query images."""
+
+import argparse
+import dataclasses
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssah_jax.cli.encode import (
+    add_workdir_arguments,
+    find_names,
+    images_as_in_training,
+    load,
+)
+from ssah_jax.retrieval.code_files import CodeFileError
+from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
+
+# As in ssah_jax.cli.encode.
+if TYPE_CHECKING:
+    import ssah_jax.run.encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """An indexed image that was found.
+
+    Attributes:
+        rank: 1 for the nearest.
+        distance: Hamming distance to the query, in bits, 0 .. K.
+        id: what the image was called when it was encoded.
+        labels: names of what it shows, empty where not known.
+    """
+
+    rank: int
+    distance: int
+    id: str
+    labels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryResult:
+    """What was found for one query.
+
+    Attributes:
+        query: the query's name.
+        hits: nearest first; of equal distances, the one indexed first.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `ssah search`."""
+    add_workdir_arguments(parser)
+    parser.add_argument(
+        "--index",
+        metavar="FILE",
+        required=True,
+        help="what `ssah index` wrote of codes of the same run and step",
+    )
+    parser.add_argument(
+        "queries",
+        metavar="QUERY",
+        nargs="+",
+        help="images to search for: files, folders, quoted patterns, or @FILE with a "
+        "path a line",
+    )
+    wanted = parser.add_mutually_exclusive_group()
+    wanted.add_argument(
+        "-k",
+        metavar="N",
+        type=int,
+        default=10,
+        help="how many images to find (default: 10)",
+    )
+    wanted.add_argument(
+        "--radius",
+        metavar="R",
+        type=int,
+        help="find all images within Hamming distance R instead, in an index that "
+        "promises to: a flat one, or multihash up to its own radius",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object a query instead of tables",
+    )
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        help="also write a page with thumbnails, complete in itself",
+    )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        help="where relative paths of indexed images start, for the thumbnails "
+        "(default: the working directory)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs `ssah search`.
+
+    Args:
+        options: of the arguments above.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: arguments, run, index, query or page do not fit.
+    """
+    from ssah_jax.cli.flags import UserError, setting_up
+    from ssah_jax.data.images import printable
+    from ssah_jax.run.workdir import write_atomically
+
+    with setting_up():
+        names = find_names(options.queries)
+        if options.html and not Path(options.html).absolute().parent.is_dir():
+            raise UserError(
+                f"--html: found no folder for {printable(options.html)}, expected one"
+            )
+        index = load_index(options.index)
+        _check_wanted(index, k=options.k, radius=options.radius)
+        encoder = load(options.workdir, options.step)
+        check_fingerprint(index, encoder.fingerprint)
+        images_as_in_training(encoder, names)
+    try:
+        results = search_images(
+            encoder, index, names, k=options.k, radius=options.radius
+        )
+    except CodeFileError as error:  # a query whose code is no number
+        raise UserError(str(error)) from error
+    for number, result in enumerate(results):
+        if options.json:
+            print(json.dumps(as_json(result)))
+        else:
+            print("\n" * (number > 0) + as_table(result))
+    if options.html:
+        from ssah_jax.cli.result_page import render
+
+        page = render(
+            results,
+            about=f"{len(index.ids)} images, {index.bits} bits, {index.kind} index",
+            root=None if options.root is None else Path(options.root),
+        )
+        try:
+            write_atomically(Path(options.html), page)
+        except OSError as error:
+            raise UserError(
+                f"{printable(options.html)}: cannot be written "
+                f"({error.strerror or error})"
+            ) from error
+    return 0
+
+
+def search_images(
+    encoder: "ssah_jax.run.encoder.Encoder",
+    index: Index,
+    queries: Sequence[str],
+    *,
+    k: int = 10,
+    radius: int | None = None,
+) -> list[QueryResult]:
+    """Searches an index for what is nearest to images.
+
+    Args:
+        encoder: of the model that encoded what is indexed.
+        index: from `ssah_jax.retrieval.index.load_index`.
+        queries: paths of images of any size and format.
+        k: how many images to find, at least 1; more than there are finds all.
+        radius: a Hamming distance in bits; finds all images within it instead of `k`.
+            Only where the index finds all of them: a "flat" one does, "multihash" up
+            to nhash * (nflip + 1) - 1.
+
+    Returns:
+        The results, in the order of `queries`.
+
+    Raises:
+        DataError: a query cannot be read.
+        ValueError: the index is of another model, or cannot be searched so.
+    """
+    _check_wanted(index, k=k, radius=radius)
+    check_fingerprint(index, encoder.fingerprint)
+    # The batch of the evaluation would be mostly filling.
+    config = encoder.config
+    batch = min(config.eval.batch, len(queries))
+    small = dataclasses.replace(
+        config, eval=dataclasses.replace(config.eval, batch=max(batch, 1))
+    )
+    encoder = dataclasses.replace(encoder, config=small)
+    images = images_as_in_training(encoder, queries)
+    results = []
+    for rows, codes in encoder.encode(images):
+        distances, found = index.search(codes, k if radius is None else len(index.ids))
+        # Filling where fewer were found is farther than any code.
+        near = distances <= (index.bits if radius is None else radius)
+        for row, query in enumerate(rows.tolist()):
+            pairs = zip(
+                distances[row, near[row]].tolist(),
+                found[row, near[row]].tolist(),
+                strict=True,
+            )
+            hits = tuple(
+                Hit(
+                    rank=rank,
+                    distance=distance,
+                    id=index.ids[image],
+                    labels=index.labels[image] if index.labels else (),
+                )
+                for rank, (distance, image) in enumerate(pairs, start=1)
+            )
+            results.append(QueryResult(queries[query], hits))
+    return results
+
+
+def as_table(result: QueryResult) -> str:
+    """A result for the terminal: the query's line, then an aligned line a hit."""
+    from ssah_jax.data.images import printable
+
+    lines = [printable(result.query)]
+    rows = [("rank", "distance", "id", "labels")]
+    for hit in result.hits:
+        labels = ", ".join(printable(label) for label in hit.labels)
+        rows.append((str(hit.rank), str(hit.distance), printable(hit.id), labels))
+    if len(rows) == 1:
+        return f"{lines[0]}\n  nothing found"
+    if not any(labels for _, _, _, labels in rows[1:]):
+        rows = [(*row[:3], "") for row in rows]
+    widths = [max(_width(row[column]) for row in rows) for column in range(3)]
+    for rank, distance, name, labels in rows:
+        name += " " * (widths[2] - _width(name))
+        line = f"  {rank:>{widths[0]}}  {distance:>{widths[1]}}  {name}  {labels}"
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def as_json(result: QueryResult) -> dict[str, Any]:
+    """A result as an object for JSON: `query`, and `results` with a hit's fields."""
+    return {
+        "query": result.query,
+        "results": [dataclasses.asdict(hit) for hit in result.hits],
+    }
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that printable text takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def _check_wanted(index: Index, *, k: int, radius: int | None) -> None:
+    if radius is None and k < 1:
+        raise ValueError(f"-k: found {k}, accepted is at least 1")
+    if radius is not None and not 0 <= radius <= index.bits:
+        raise ValueError(
+            f"--radius: found {radius}, accepted is 0 to the code's {index.bits} bits"
+        )
+    if radius is not None:
+        whole = index.bits if index.kind == "flat" else -1
+        if index.kind == "multihash":
+            whole = index.options["nhash"] * (index.options["nflip"] + 1) - 1
+        if radius > whole:
+            raise ValueError(
+                f"--radius: found {radius}, accepted is "
+                + (f"up to {whole} with this" if whole >= 0 else "-k instead with an")
+                + f" {index.kind} index"
+            )

@@ -1,0 +1,1 @@
+"""What a run is: from a configuration to checkpoints, results and codes."""

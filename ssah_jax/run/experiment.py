@@ -1,0 +1,324 @@
+"""A configuration made concrete: its images and split, checked before any compiling."""
+
+import dataclasses
+import hashlib
+import sys
+from pathlib import Path
+from typing import cast
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from ssah_jax import data as data_lib
+from ssah_jax.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    check_side,
+    from_config_dict,
+)
+from ssah_jax.data import (
+    DataError,
+    ImageSequence,
+    SkippedImages,
+    Source,
+    Split,
+    TrainIterator,
+    label_graph,
+    make_split,
+    train_iterator,
+)
+from ssah_jax.data.features import read_feature_info, source_digest
+from ssah_jax.data.images import Resize
+from ssah_jax.networks.weight_tables import CONVERTIBLE
+from ssah_jax.run.workdir import ModelInfo
+
+_TABLES = (".csv", ".tsv", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What training and evaluation both start from.
+
+    Attributes:
+        config: the validated configuration.
+        source: the images.
+        split: which of them are queries, labelled, unlabelled and database.
+        skipped: takes images that cannot be read; None makes them an error.
+    """
+
+    config: Config
+    source: Source
+    split: Split
+    skipped: SkippedImages | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape `(H, W, ch)` of an image as the networks see it."""
+        height, width, channels = self.source.image_shape
+        size = self.config.data.crop_size
+        return (size, size, channels) if size else (height, width, channels)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is built from, and a digest of its data."""
+        both = self.source.digest + self.split.digest
+        digest = hashlib.sha256(both.encode()).hexdigest()
+        return ModelInfo(self.source.image_shape, self.source.class_names, digest)
+
+
+def prepare(config: Config) -> Experiment:
+    """Load the images, split them and check the configuration against both.
+
+    Raises:
+        ValueError: one line on what does not fit: a file, a field, a number.
+    """
+    data = config.data
+    source = load_source(config)
+    if data.store != "disk":
+        source = data_lib.in_memory(source, threads=data.threads)
+    split = make_split(
+        source,
+        protocol=data.protocol,
+        labels_per_class=config.labels_per_class,
+        num_queries=data.num_queries,
+        num_validation=data.num_validation,
+        num_labelled=data.num_labelled,
+        unseen_share=data.unseen_share,
+        seed=config.seed,
+    )
+    skipped = None
+    if data.on_error == "skip":
+        skipped = SkippedImages(num_images=len(source), max_share=data.max_skipped)
+    experiment = Experiment(config, source, split, skipped)
+    _check_images(experiment)
+    return experiment
+
+
+def iterate(
+    experiment: Experiment,
+    *,
+    seed: int | None = None,
+    spread: Float32[np.ndarray, "N C"] | None = None,
+) -> TrainIterator:
+    """This process's training batches, from the first one on.
+
+    Args:
+        experiment: whose images and batch sizes.
+        seed: of their order; the configuration's by default.
+        spread: what `spread_labels` found, for runs that learn from it.
+    """
+    config = experiment.config
+    return train_iterator(
+        experiment.source,
+        experiment.split,
+        labelled_batch=config.batch.labelled,
+        unlabelled_batch=config.batch.unlabelled,
+        seed=config.seed if seed is None else seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=config.data.threads,
+        skipped=experiment.skipped,
+        rows_only=config.data.store == "device",
+        spread=spread,
+    )
+
+
+def spread_labels(experiment: Experiment) -> Float32[np.ndarray, "N C"] | None:
+    """What labels say of all images, spread over the graph of the training images.
+
+    Returns:
+        `[N, C]` in [0, 1], in half precision's steps so that it can be kept as such;
+        0 for images that training does not see. None unless the run learns from it.
+
+    Raises:
+        ValueError: one line: `graph.features` are not of these images.
+    """
+    config, source, split = experiment.config, experiment.source, experiment.split
+    if not config.loss.consistent_spread:
+        return None
+    images = source.images
+    if config.graph.features != "pixels":
+        path = Path(config.graph.features).expanduser()
+        stored = data_lib.features_source(path)
+        if read_feature_info(path).origin.source_digest != source_digest(source):
+            raise ConfigError(
+                f"config.graph.features: found features of other images in {path}, "
+                f"accepted are those of {source.name}"
+            )
+        images = stored.images
+    seen = np.concatenate([split.labelled, split.unlabelled])
+    with tqdm(
+        total=len(seen), unit=" images", desc="graph", disable=not sys.stderr.isatty()
+    ) as bar:
+        points = label_graph.image_points(
+            images, seen, skipped=experiment.skipped, progress=bar.update
+        )
+    found = label_graph.spread_labels(
+        points,
+        source.labels[split.labelled],
+        np.arange(len(split.labelled)),
+        multi_label=source.multi_label,
+        neighbours=config.graph.neighbours,
+        alpha=config.graph.alpha,
+    )
+    spread = np.zeros(source.labels.shape, np.float16)
+    spread[seen] = found
+    return spread.astype(np.float32)
+
+
+def images_to_show(experiment: Experiment) -> ImageSequence | None:
+    """The images of an experiment as people see them.
+
+    Of stored features those that they are features of; None where these cannot be
+    loaded any more, or have changed.
+    """
+    config, source = experiment.config, experiment.source
+    if config.data.source != "features":
+        return source.images
+    info = read_feature_info(Path(config.data.path).expanduser())
+    try:
+        original = load_source(from_config_dict(info.config))
+    except ValueError:
+        return None
+    same = source_digest(original) == info.origin.source_digest
+    return original.images if same else None
+
+
+def check_devices(config: Config) -> None:
+    """Check that the devices of all processes can share a training batch equally.
+
+    Raises:
+        ConfigError: a batch size is not a multiple of the number of devices.
+    """
+    for name in ("labelled", "unlabelled"):
+        size = getattr(config.batch, name)
+        if size % jax.device_count():
+            raise ConfigError(
+                f"config.batch.{name}: found {size}, accepted is a multiple of the "
+                f"{jax.device_count()} devices"
+            )
+
+
+def load_source(config: Config) -> Source:
+    """The data set that the configuration names, before any split.
+
+    Raises:
+        ValueError: one line on what does not fit: a file, a field.
+    """
+    data, seed = config.data, config.seed
+    if data.source == "features":
+        return _load_features(data)
+    size, channels = data.image_size, data.channels
+    resize = cast(Resize, data.resize)
+    if data.source == "digits":
+        return data_lib.digits()
+    if data.source == "idx":
+        return data_lib.idx_directory(data.path)
+    if data.source == "synthetic":
+        return data_lib.synthetic_images(seed=seed, multi_label=data.multi_label)
+    if data.source == "tfds":
+        return data_lib.tfds_source(
+            data.name,
+            data_dir=data.path,
+            label=data.label,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    if not data.path:
+        raise ConfigError(
+            f"config.data.path: found none, accepted is the directory of a "
+            f"{data.source!r} source"
+        )
+    path = Path(data.path).expanduser()
+    if data.source == "nus_wide":
+        return data_lib.nus_wide_source(
+            path,
+            concepts=data.concepts,
+            images=data.images,
+            max_missing=data.max_skipped,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    if data.source == "list":
+        return data_lib.image_lists(
+            path,
+            images=data.images,
+            max_missing=data.max_skipped,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    if path.suffix.lower() in _TABLES:
+        return data_lib.image_table(
+            path,
+            images=data.images,
+            separator=data.separator,
+            multi_label=data.multi_label,
+            max_missing=data.max_skipped,
+            size=size,
+            resize=resize,
+            channels=channels,
+        )
+    return data_lib.image_folder(path, size=size, resize=resize, channels=channels)
+
+
+def _load_features(data: DataConfig) -> Source:
+    """Stored features, which no augmentation of images may touch."""
+    for field, wanted in (("max_shift", 0), ("flip", False)):
+        found = getattr(data, field)
+        if found != wanted:
+            raise ConfigError(
+                f"config.data.{field}: found {found!r}, accepted is {wanted!r} with "
+                "stored features"
+            )
+    if not data.path:
+        raise ConfigError(
+            "config.data.path: found none, accepted is a directory that "
+            "`ssah features` wrote"
+        )
+    return data_lib.features_source(Path(data.path).expanduser())
+
+
+def _check_images(experiment: Experiment) -> None:
+    config, source = experiment.config, experiment.source
+    height, width, channels = source.image_shape
+    if config.data.crop_size > min(height, width):
+        raise ConfigError(
+            f"config.data.crop_size: found {config.data.crop_size}, accepted is at "
+            f"most the {min(height, width)} pixels of images in {source.name}"
+        )
+    height, width, _ = experiment.image_shape
+    if config.anet.kind != "none" and config.anet.blocks > min(height, width) ** 2:
+        raise ConfigError(
+            f"config.anet.blocks: found {config.anet.blocks}, accepted are at most "
+            f"{min(height, width)} a side for images in {source.name}"
+        )
+    hnet = config.hnet
+    if not hnet.image_size:
+        check_side(height, width, backbone=hnet.backbone, where=source.name)
+    if hnet.weights and hnet.backbone in CONVERTIBLE and channels not in (1, 3):
+        raise ConfigError(
+            f"config.hnet.weights: found {hnet.weights!r}, accepted is '' for images "
+            f"of {channels} channels as in {source.name}, neither grey nor in colour"
+        )
+    stored = config.data.source == "features"
+    if len(config.data.mean) not in (1, channels) and not stored:
+        raise ConfigError(
+            f"config.data.mean: found {len(config.data.mean)} values, accepted are 1 "
+            f"or {channels}, the channels of {source.name}"
+        )
+    if config.data.multi_label != source.multi_label:
+        raise ConfigError(
+            f"config.data.multi_label: found {config.data.multi_label}, accepted is "
+            f"{source.multi_label} for {source.name}"
+        )
+    if config.data.store == "device" and not isinstance(source.images, np.ndarray):
+        raise DataError(
+            "config.data.store: found device and images that cannot be read, accepted "
+            "is memory or disk"
+        )

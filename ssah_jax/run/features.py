@@ -1,0 +1,299 @@
+"""Features of a whole data set by a frozen backbone: computed once, then trained on."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, UInt8
+from tqdm import tqdm
+
+from ssah_jax import transforms
+from ssah_jax.data import ImageSequence, SkippedImages, Source, eval_batches
+from ssah_jax.data.features import FeatureOrigin, FeatureWriter, source_digest
+from ssah_jax.method.views import to_float
+from ssah_jax.networks import SMALLEST_IMAGE, pretrained
+from ssah_jax.networks.backbones import SPECS, build_backbone
+from ssah_jax.networks.weight_tables import CONVERTIBLE, WeightsError, convert
+from ssah_jax.run import parallel
+from ssah_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Extractor:
+    """A frozen backbone with weights of others.
+
+    Attributes:
+        backbone: one of `weight_tables.CONVERTIBLE`.
+        variables: its parameters and statistics.
+        weights: where they came from.
+        sha256: of the file that they came from.
+        image_size: images are resized to so many pixels a side; 0 leaves them.
+        crop_size: before that, the middle of so many pixels is cut out; 0 for all.
+        dtype: of the computation.
+    """
+
+    backbone: str
+    variables: Params
+    weights: str
+    sha256: str
+    image_size: int = 0
+    crop_size: int = 0
+    dtype: str = "float32"
+
+    def check_images(self, shape: tuple[int, ...]) -> None:
+        """Check that the backbone takes images of a shape `(H, W, ch)`.
+
+        Raises:
+            ValueError: they are too small, or their sides or channels do not fit.
+        """
+        height, width, channels = shape
+        if self.crop_size > min(height, width):
+            raise ValueError(
+                f"config.data.crop_size: found {self.crop_size}, accepted is at most "
+                f"the {min(height, width)} pixels of the images"
+            )
+        if channels not in (1, 3):
+            raise ValueError(f"images: found {channels} channels, accepted are 1 and 3")
+        sides = (height, width)
+        for size in (self.crop_size, self.image_size):
+            sides = (size, size) if size else sides
+        multiple, least = SPECS[self.backbone].multiple, SMALLEST_IMAGE[self.backbone]
+        if min(sides) < least or any(side % multiple for side in sides):
+            divisible = f", multiples of {multiple}" if multiple > 1 else ""
+            raise ValueError(
+                f"--image-size: found images of {sides[0]} x {sides[1]} pixels, "
+                f"accepted for {self.backbone} are sides of at least {least}{divisible}"
+            )
+
+
+def load_extractor(
+    backbone: str,
+    weights: str = "default",
+    *,
+    image_size: int = 0,
+    crop_size: int = 0,
+    dtype: str = "float32",
+) -> Extractor:
+    """A frozen backbone, its weights downloaded if need be.
+
+    Args:
+        backbone: one of `weight_tables.CONVERTIBLE`.
+        weights: as for `ssah_jax.networks.pretrained.locate`, or "default".
+        image_size: as of `Extractor`.
+        crop_size: as of `Extractor`.
+        dtype: as of `Extractor`, "float32" or "bfloat16".
+
+    Raises:
+        WeightsError: no weights are known for the backbone, or they cannot be had or
+            do not fit it.
+    """
+    if backbone not in CONVERTIBLE:
+        raise WeightsError(
+            f"--backbone: found {backbone}, accepted are {', '.join(CONVERTIBLE)}, "
+            "for which others' weights exist"
+        )
+    spec = SPECS[backbone].weights if weights == "default" else weights
+    path = pretrained.locate(spec)
+    variables = convert(backbone, pretrained.read_tensors(path))
+    sha256 = pretrained.digest(path)
+    return Extractor(backbone, variables, spec, sha256, image_size, crop_size, dtype)
+
+
+def extract(
+    variables: Params,
+    image: UInt8[Array, "B H W ch"] | Float[Array, "B H W ch"],
+    *,
+    backbone: str,
+    image_size: int = 0,
+    crop_size: int = 0,
+    dtype: str = "float32",
+) -> Float32[Array, "B D"]:
+    """Features of a batch, as a frozen H-Net computes them of the same images.
+
+    Args:
+        variables: the backbone's.
+        image: uint8 `[B, H, W, ch]`, or float in [0, 1]; a single channel is repeated.
+        backbone: one of `backbones.BACKBONES`.
+        image_size: as of `Extractor`.
+        crop_size: as of `Extractor`.
+        dtype: as of `Extractor`.
+
+    Returns:
+        The backbone's features `[B, D]`, by running statistics.
+    """
+    spec = SPECS[backbone]
+    x = to_float(image)
+    if crop_size:
+        x = jax.vmap(functools.partial(transforms.centre_crop, size=crop_size))(x)
+    if image_size:
+        shape = (len(x), image_size, image_size, x.shape[-1])
+        x = jax.image.resize(x, shape, "linear")
+    if x.shape[-1] == 1:
+        x = jnp.repeat(x, len(spec.mean), axis=-1)
+    mean = jnp.asarray(spec.mean).reshape(1, 1, 1, -1)
+    std = jnp.asarray(spec.std).reshape(1, 1, 1, -1)
+    network = build_backbone(backbone, dtype=dtype)
+    found = network.apply(variables, (x - mean) / std, domain="clean", train=False)
+    return jnp.asarray(found, jnp.float32)
+
+
+def compute_features(
+    extractor: Extractor,
+    images: ImageSequence,
+    *,
+    start: int = 0,
+    batch_size: int = 64,
+    threads: int = 4,
+    skipped: SkippedImages | None = None,
+) -> Iterator[tuple[Float32[np.ndarray, "n D"], Bool[np.ndarray, "n"]]]:
+    """Features of images in order, a batch at a time, on the devices of this process.
+
+    Every batch has one shape, so there is one compilation.
+
+    Args:
+        extractor: the backbone.
+        images: N images.
+        start: the first one, 0 .. N.
+        batch_size: images at once, rounded up to a multiple of the devices.
+        threads: that decode batches ahead, where images are not in memory.
+        skipped: takes images that cannot be read; None makes them an error.
+
+    Yields:
+        Features `[n, D]`, and which of the n images could be read; the features of
+        others mean nothing.
+
+    Raises:
+        DataError: an image cannot be read, or too many cannot.
+        ValueError: the backbone does not take images of this shape.
+    """
+    extractor.check_images(tuple(images.shape[1:]))
+    devices = jax.local_device_count()
+    batch_size = -(-batch_size // devices) * devices
+    step = parallel.pmap_apply(
+        functools.partial(
+            extract,
+            backbone=extractor.backbone,
+            image_size=extractor.image_size,
+            crop_size=extractor.crop_size,
+            dtype=extractor.dtype,
+        )
+    )
+    variables = parallel.replicate(extractor.variables)
+    indices = np.arange(start, len(images))
+    batches = eval_batches(
+        images, indices, batch_size=batch_size, threads=threads, skipped=skipped
+    )
+    for number, (batch, readable) in enumerate(batches):
+        found = np.asarray(step(variables, parallel.shard(batch)))
+        # Of the last batch, without what it was filled up with.
+        size = min(batch_size, len(indices) - number * batch_size)
+        yield found.reshape(len(batch), -1)[:size], readable[:size]
+
+
+def feature_width(extractor: Extractor, shape: tuple[int, ...]) -> int:
+    """D of the features of images of a shape `(H, W, ch)`.
+
+    Raises:
+        ValueError: the backbone does not take such images.
+    """
+    extractor.check_images(shape)
+    found = jax.eval_shape(
+        functools.partial(
+            extract,
+            backbone=extractor.backbone,
+            image_size=extractor.image_size,
+            crop_size=extractor.crop_size,
+        ),
+        extractor.variables,
+        jax.ShapeDtypeStruct((1, *shape), np.uint8),
+    )
+    return int(found.shape[1])
+
+
+def write_features(
+    extractor: Extractor,
+    source: Source,
+    out: str | os.PathLike[str],
+    *,
+    config: Mapping[str, Any],
+    stored: str = "float16",
+    batch_size: int = 64,
+    threads: int = 4,
+    max_skipped: float | None = None,
+    versions: Mapping[str, str] | None = None,
+    progress: bool = False,
+) -> tuple[int, int]:
+    """Computes the features of a data set into a directory; resumes where it stopped.
+
+    Interrupted or killed, it leaves what it has beside `out`, and the same call goes
+    on from there; `out` itself appears when it is complete.
+
+    Args:
+        extractor: the backbone.
+        source: the N images.
+        out: the directory to write, as `ssah_jax.data.features` describes it.
+        config: of the images, nested; kept, for whoever wants to look at them again.
+        stored: type that features are kept in, one of `ssah_jax.data.features.STORED`.
+        batch_size: as of `compute_features`.
+        threads: as of `compute_features`.
+        max_skipped: share of images that may be unreadable; None makes one an error.
+        versions: of what computes; kept.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        How many images this call computed features of, and D.
+
+    Raises:
+        DataError: there are other features or other things, an image cannot be read,
+            a feature is no number, or the directory cannot be written.
+        ValueError: the backbone does not take such images.
+    """
+    width = feature_width(extractor, source.image_shape)
+    origin = FeatureOrigin(
+        backbone=extractor.backbone,
+        weights_sha256=extractor.sha256,
+        image_size=extractor.image_size,
+        dtype=extractor.dtype,
+        stored=stored,
+        source=source.name,
+        source_digest=source_digest(source),
+        crop_size=extractor.crop_size,
+        resize=str(config["data"]["resize"]),
+    )
+    with FeatureWriter(out, source, origin, width=width) as writer:
+        first = writer.rows
+        if writer.complete:
+            return 0, width
+        skipped = None
+        if max_skipped is not None:
+            skipped = SkippedImages(num_images=len(source), max_share=max_skipped)
+            for index, reason in writer.unreadable.items():
+                skipped.add(index, reason)
+        bar = tqdm(
+            total=len(source), initial=first, unit=" images", disable=not progress
+        )
+        batches = compute_features(
+            extractor,
+            source.images,
+            start=first,
+            batch_size=batch_size,
+            threads=threads,
+            skipped=skipped,
+        )
+        with bar:
+            for features, readable in batches:
+                bad = writer.rows + np.flatnonzero(~readable)
+                if skipped is not None:
+                    reasons = skipped.by_index
+                    writer.unreadable |= {i: reasons[i] for i in bad.tolist()}
+                writer.write(features, readable)
+                bar.update(len(features))
+        writer.finish(
+            weights=extractor.weights, config=config, versions=dict(versions or {})
+        )
+    return len(source) - first, width

@@ -1,0 +1,1 @@
+"""What people look at: the pages and pictures that a run or a search leaves."""

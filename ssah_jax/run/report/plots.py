@@ -1,0 +1,247 @@
+"""Plots of a run as SVG for the page of `ssah_jax.run.report.run_page`.
+
+Inline in the page, a plot's text takes the colour of the page's, light or dark.
+Drawn with Matplotlib's figures directly, without the global state of pyplot.
+"""
+
+import html
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+Rows = Sequence[Mapping[str, Any]]
+
+# Stands for the page's text colour until the SVG is in the page.
+_TEXT = "#010203"
+# Mid-tones: at least 3:1 on white and on near-black.
+_COLOURS = [
+    "#3b82c4",
+    "#d9772b",
+    "#3a9d5d",
+    "#cf4f58",
+    "#8f6bd0",
+    "#9c7a55",
+    "#c55fa6",
+    "#7a8a99",
+]
+# More would be heavy and look the same.
+_MOST_POINTS = 500
+# Powers of ten would need mathematical type.
+_NUMBERS = "{x:,.10g}"
+_STYLE: Any = {
+    "axes.edgecolor": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * cycler(color=_COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "font.size": 9.0,
+    "grid.color": "#808080",
+    "grid.alpha": 0.25,
+    "legend.fontsize": 8.0,
+    "legend.framealpha": 0.0,
+    "legend.labelcolor": _TEXT,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.0,
+    "svg.fonttype": "none",
+    # The same ids in every report of the same run.
+    "svg.hashsalt": "ssah_jax",
+    "text.color": _TEXT,
+    "text.parse_math": False,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be drawn."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
+
+
+def _series(rows: Rows, key: str) -> tuple[list[float], list[float]]:
+    """Steps and finite values of one key, absent from any row; of many, some."""
+    pairs = [
+        (float(row["step"]), float(row[key])) for row in rows if is_number(row.get(key))
+    ]
+    if len(pairs) > _MOST_POINTS:
+        last = len(pairs) - 1
+        places = (round(i * last / (_MOST_POINTS - 1)) for i in range(_MOST_POINTS))
+        pairs = [pairs[place] for place in places]
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def _keys(rows: Rows, prefix: str) -> list[str]:
+    """The keys of a group that have values, in the order of their first mention."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(prefix))
+    return [key for key in keys if _series(rows, key)[0]]
+
+
+def training_plots(rows: Rows) -> list[str]:
+    """A figure for each group of keys that has values; the losses come first."""
+    groups = dict.fromkeys(["loss/", "pace/", "validation/", "monitor/"])
+    groups |= dict.fromkeys(
+        key.split("/")[0] + "/" for row in rows for key in row if "/" in key
+    )
+    titles = {
+        "loss/": "Losses",
+        "pace/": "Self-paced policy",
+        "monitor/": "Monitors",
+        "entropy/": "Entropy of A-Net's choices",
+        "gradient/": "Gradient norms",
+    }
+    figures = []
+    for group in groups:
+        keys = _keys(rows, group)
+        title = titles.get(group, group.rstrip("/").capitalize())
+        if not keys:
+            continue
+        if group == "pace/":
+            figures.append(_pace_plot(rows, keys, title))
+        else:
+            figures.append(_group_plot(rows, keys, title, log=group == "loss/"))
+    if _keys(rows, "images_per_second"):
+        figures.append(_group_plot(rows, ["images_per_second"], "Speed", log=False))
+    return figures
+
+
+def _draw(axes: Axes, rows: Rows, keys: Iterable[str]) -> list[float]:
+    """Draws keys over steps; returns all their values."""
+    drawn: list[float] = []
+    for key in keys:
+        steps, values = _series(rows, key)
+        # A short series is one of evaluations: its points are worth seeing.
+        marker = "o" if len(steps) <= 30 else ""
+        label = key.split("/")[-1].replace("_", " ")
+        axes.plot(steps, values, label=label, marker=marker)
+        drawn += values
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(_NUMBERS)
+    return drawn
+
+
+def _group_plot(rows: Rows, keys: Sequence[str], title: str, *, log: bool) -> str:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        values = _draw(axes, rows, keys)
+        # Below a decade a logarithmic axis may have no label at all.
+        if log and 0 < 10 * min(values) <= max(values):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(_NUMBERS)
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("step")
+        # Outside, where it hides no curve.
+        figure.legend(loc="outside upper left", ncols=4)
+        return _svg(figure, title, f"{', '.join(keys)} over steps")
+
+
+def _pace_plot(rows: Rows, keys: Sequence[str], title: str) -> str:
+    """Threshold and hardness share one panel, shares of samples the one below."""
+    shares = [key for key in keys if key.startswith("pace/accepted")]
+    levels = [key for key in keys if key not in shares]
+    panels = [panel for panel in (levels, shares) if panel]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+        axes = figure.subplots(
+            len(panels),
+            sharex=True,
+            squeeze=False,
+            height_ratios=[2, 1][: len(panels)],
+        )[:, 0]
+        for panel, ax in zip(panels, axes, strict=True):
+            if panel is shares:  # colours of its own: one legend serves both
+                ax.set_prop_cycle(color=_COLOURS[len(levels) :] or _COLOURS)
+            _draw(ax, rows, panel)
+            if panel is shares:
+                ax.set_ylim(-0.05, 1.05)
+                ax.set_ylabel("share")
+            else:
+                ax.set_ylabel("hardness")
+        axes[-1].set_xlabel("step")
+        figure.legend(loc="outside upper left", ncols=3)
+        return _svg(figure, title, f"{', '.join(keys)} over steps")
+
+
+def retrieval_plots(results: Mapping[str, Any]) -> list[str]:
+    """Precision over recall, and precision over the number of ranks."""
+    figures = []
+    curve = results.get("pr_curve")
+    if isinstance(curve, Mapping) and {"precision", "recall"} <= curve.keys():
+        # Where nothing is retrieved there is no precision to show.
+        points = [
+            (float(recall), float(precision))
+            for recall, precision in zip(
+                curve["recall"], curve["precision"], strict=False
+            )
+            if recall > 0 or precision > 0
+        ]
+        if points:
+            figures.append(_curve_plot(points, "Precision-recall curve", "recall"))
+    at = results.get("precision_at")
+    if isinstance(at, Mapping) and len(at) > 1:
+        points = sorted((float(n), float(value)) for n, value in at.items())
+        figures.append(_curve_plot(points, "Precision at n", "n nearest"))
+    return figures
+
+
+def code_plots(statistics: Mapping[str, Any]) -> list[str]:
+    """How often each bit of the database's codes is +1."""
+    balance = statistics.get("balance")
+    if not balance:
+        return []
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.8, 2.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.bar(range(len(balance)), balance, color=_COLOURS[0], width=0.7)
+        axes.axhline(0.5, linestyle="--", color=_COLOURS[1])
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.xaxis.grid(False)
+        axes.set(xlabel="bit", ylabel="share of +1", ylim=(0, 1.02))
+        axes.set_xlim(-0.6, len(balance) - 0.4)
+        low, high = min(balance), max(balance)
+        spread = f"share of images in which each of {len(balance)} bits is +1"
+        return [_svg(figure, "Balance", f"{spread}, {low:.2f} to {high:.2f}")]
+
+
+def _curve_plot(points: Sequence[tuple[float, float]], title: str, over: str) -> str:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(*zip(*points, strict=True), marker="o")
+        axes.set(xlabel=over, ylabel="precision", ylim=(-0.02, 1.02))
+        axes.set_xlim(left=0)
+        return _svg(figure, title, f"precision over {over}")
+
+
+def _svg(figure: Figure, title: str, description: str) -> str:
+    """A figure as inline SVG: no namespaces, own ids, the page's text colour."""
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+    # Several figures share a page, so each gets ids of its own.
+    name = re.sub(r"\W+", "-", title.lower())
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = text.replace("xlink:href", "href").replace(_TEXT, "currentColor")
+    label = html.escape(f"{title}: {description}")
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    text = f'<svg role="img" aria-label="{label}" {box[0]}>' + text.split(">", 1)[1]
+    caption = html.escape(title)
+    return f"<figure><figcaption>{caption}</figcaption>\n{text.strip()}\n</figure>"

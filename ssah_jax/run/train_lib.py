@@ -1,0 +1,351 @@
+"""Training: the phases of a run, and the loop."""
+
+import dataclasses
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from ssah_jax.data import TrainIterator, split_to_json
+from ssah_jax.data.reading import Reader
+from ssah_jax.method import steps
+from ssah_jax.method.views import generate, make_views
+from ssah_jax.run import evaluators, parallel
+from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
+from ssah_jax.run.experiment import Experiment, check_devices, iterate, spread_labels
+from ssah_jax.run.report import pictures
+from ssah_jax.run.report import run_page as report
+from ssah_jax.run.report.gallery import Gallery, write_gallery
+from ssah_jax.run.warm_start import load_backbone
+from ssah_jax.run.workdir import Workdir, write_atomically
+from ssah_jax.types import Batch, ImagePool, Params, TrainState
+
+_STRIP_IMAGES = 12
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer finite; the message names the step."""
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything of a run that is set up before anything compiles.
+
+    Attributes:
+        experiment: configuration, images, split.
+        workdir: where it lives.
+        checkpoints: open for writing.
+        iterator: at the position of `state`.
+        state: the next step's input, replicated over local devices.
+        seconds: of training before this process took over.
+        spread: what spread labels say of all images, `[N, C]`, if training asks.
+    """
+
+    experiment: Experiment
+    workdir: Workdir
+    checkpoints: Checkpoints
+    iterator: TrainIterator
+    state: TrainState
+    seconds: float
+    spread: Float32[np.ndarray, "N C"] | None = None
+
+    def record_skipped(self) -> None:
+        """Write which images were skipped so far, if any."""
+        skipped = self.experiment.skipped
+        self.workdir.write_skipped(skipped.reasons if skipped else [])
+
+
+@contextmanager
+def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
+    """Set up a new run, or resume the one that lives in the workdir.
+
+    Raises:
+        ValueError: one line: devices, workdir, weights or checkpoint do not fit the
+            configuration. The workdir is then untouched.
+    """
+    config = experiment.config
+    check_devices(config)
+    workdir.check_free_for(config)
+    info, backbone = experiment.info, None
+    # A run that has a checkpoint no longer needs the weights that it began with.
+    if config.hnet.weights and not _has_checkpoint(workdir):
+        found = load_backbone(config, experiment.image_shape)
+        info = dataclasses.replace(
+            info, weights=found.spec, weights_sha256=found.sha256
+        )
+        backbone = found.variables
+    workdir.check_same_data(info)
+    spread = workdir.read_spread()
+    if spread is None:
+        spread = spread_labels(experiment)
+    state = parallel.replicate(init_state(experiment, backbone=backbone))
+    iterator = iterate(experiment, spread=spread)
+    with ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(workdir.locked())
+        workdir.create(config, split_to_json(experiment.split), info, spread)
+        workdir.write_missing(experiment.source.missing)
+        checkpoints = stack.enter_context(open_checkpoints(workdir.checkpoints))
+        if checkpoints.latest_step() is not None:
+            state = checkpoints.restore(state, iterators=iterator.streams)
+        seconds = workdir.drop_metrics_after(int(state.step))
+        yield Run(experiment, workdir, checkpoints, iterator, state, seconds, spread)
+
+
+def init_state(experiment: Experiment, *, backbone: Params | None = None) -> TrainState:
+    """The state before the first step of an experiment.
+
+    Args:
+        experiment: a prepared one.
+        backbone: variables that the backbone begins with, as in `steps.init_state`.
+    """
+    return steps.init_state(
+        jax.random.key(experiment.config.seed),
+        config=experiment.config,
+        image_shape=experiment.image_shape,
+        num_classes=experiment.source.num_classes,
+        backbone=backbone,
+    )
+
+
+def restore_state(
+    experiment: Experiment, workdir: Workdir, wanted: str = "last"
+) -> tuple[TrainState, bool]:
+    """The state of a run from one of its checkpoints.
+
+    Args:
+        experiment: of the run.
+        workdir: where it lives; nothing is written.
+        wanted: "last", "best" (on validation queries), or a step's number.
+
+    Returns:
+        The state, and whether it is the last checkpoint's.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it or the data set does not fit the
+            experiment.
+    """
+    workdir.check_same_data(experiment.info)
+    with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        step = checkpoints.find(wanted)
+        like = jax.eval_shape(lambda: init_state(experiment))
+        return checkpoints.restore(like, step=step), step == checkpoints.latest_step()
+
+
+def train(run: Run) -> dict[str, Any] | None:
+    """Train to the last step, evaluate, and write results and report.
+
+    Returns:
+        What results.json holds; None if a signal ended training early, after a
+        checkpoint from which the same command resumes.
+
+    Raises:
+        DivergedError: if the loss is not finite at a logged step.
+        DataError: if an image cannot be read, or too many cannot.
+    """
+    evaluator = evaluators.Evaluator(run.experiment)
+    with _stop_requests() as stopped:
+        finished = _loop(run, evaluator, stopped)
+    run.checkpoints.wait()
+    if not finished:
+        return None
+    encoded = evaluator.encode_test(run.state)
+    results = dict(evaluator.results(run.state, encoded))
+    run.record_skipped()
+    write_results(run.workdir, results, shown=evaluator.draw_gallery(encoded))
+    return results
+
+
+def is_finished(workdir: Workdir) -> bool:
+    """Whether the run has its results; makes up for a report that a kill prevented."""
+    finished = workdir.results.exists()
+    if finished and not workdir.report.exists():
+        report.write_report(workdir.path)
+    return finished
+
+
+def write_results(
+    workdir: Workdir,
+    results: dict[str, Any],
+    *,
+    name: str = "results.json",
+    shown: Gallery | None = None,
+) -> None:
+    """Complete the results with the seconds of training; write them and the report.
+
+    Queries `shown` in the report are written too; None leaves those that are there.
+    """
+    results["wall_seconds"] = workdir.seconds_at(results["steps"])
+    if shown is not None:
+        write_gallery(workdir.path / "gallery", shown)
+    write_atomically(workdir.path / name, json.dumps(results, indent=2) + "\n")
+    report.write_report(workdir.path)
+
+
+def _loop(
+    run: Run, evaluator: evaluators.Evaluator, stopped: Callable[[], bool]
+) -> bool:
+    """Step until the last step (True) or a request to stop (False)."""
+    config, first = run.experiment.config, int(run.state.step)
+    step_fn = parallel.pmap_train_step(config, _device_pool(run))
+    draw_strip = _strip_drawer(run.experiment)
+    start = time.perf_counter() - run.seconds
+    tick, ticked, waited = time.perf_counter(), first, 0.0
+    bar = tqdm(
+        total=config.steps,
+        initial=first,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        for step in range(first + 1, config.steps + 1):
+            asked = time.perf_counter()
+            batch = parallel.shard(next(run.iterator))
+            waited += time.perf_counter() - asked
+            run.state, metrics = step_fn(run.state, batch)
+            bar.update()
+            last, stop = step == config.steps, stopped()
+            line: dict[str, Any] = {}
+            log = _is_time(step, config.log_every) or last or stop
+            evaluate = _is_time(step, config.eval.every) or last
+            save = _is_time(step, config.checkpoint_every) or last or stop
+            if log or evaluate or save:
+                values = {name: float(value) for name, value in metrics.items()}
+                # Before anything that diverged is evaluated or replaces a checkpoint.
+                _check_finite(values, step)
+            if log:
+                line = values
+                now = time.perf_counter()
+                images = config.batch.labelled + config.batch.unlabelled
+                line["images_per_second"] = (step - ticked) * images / (now - tick)
+                line["data_wait"] = waited / (now - tick)
+                tick, ticked, waited = now, step, 0.0
+                bar.set_postfix_str(_progress(line))
+            metric = None
+            if evaluate and config.eval.every:
+                line |= dict(evaluator.validate(run.state))
+                metric = line["validation/map"]
+                draw_strip(run.state, run.workdir)
+            if line:
+                seconds = time.perf_counter() - start
+                run.workdir.log({"step": step, "seconds": round(seconds, 3)} | line)
+                run.record_skipped()
+            if evaluate:
+                # Its seconds are not the step's.
+                tick, ticked, waited = time.perf_counter(), step, 0.0
+            if save:
+                run.checkpoints.save(
+                    step, run.state, iterators=run.iterator.streams, metric=metric
+                )
+            if stop and not last:
+                return False
+    return True
+
+
+def _device_pool(run: Run) -> ImagePool | None:
+    """All images on every device, if the configuration keeps them there."""
+    if run.experiment.config.data.store != "device":
+        return None
+    source = run.experiment.source
+    # `prepare` has seen to it that the images are an array.
+    arrays: Any = (source.images, source.labels, run.spread)
+    return ImagePool(*parallel.replicate(arrays))
+
+
+def _has_checkpoint(workdir: Workdir) -> bool:
+    with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        return checkpoints.latest_step() is not None
+
+
+def _is_time(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _check_finite(line: dict[str, float], step: int) -> None:
+    # Gradients tell what the update just made: its loss is that of before.
+    checked = {k: v for k, v in line.items() if k.startswith(("loss/", "gradient/"))}
+    bad = [k for k, v in checked.items() if not math.isfinite(v)]
+    if bad:
+        raise DivergedError(
+            f"step {step}: {bad[0]} is {line[bad[0]]}; a smaller "
+            "config.optim.learning_rate or config.optim.clip_norm may help"
+        )
+
+
+def _progress(line: dict[str, float]) -> str:
+    shown = f"loss {line['loss/total']:.3f}"
+    if "pace/threshold" in line:
+        shown += (
+            f", threshold {line['pace/threshold']:.3f}"
+            f", accepted {line['pace/accepted']:.0%}"
+        )
+    return shown + f", {line['images_per_second']:.0f} images/s"
+
+
+def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], None]:
+    """A function that saves what A-Net makes of the same images, with the same key."""
+    config, source = experiment.config, experiment.source
+    if config.anet.kind == "none":
+        return lambda state, workdir: None
+    chosen = experiment.split.labelled[
+        :: len(experiment.split.labelled) // _STRIP_IMAGES or 1
+    ]
+    images, readable = Reader(source.images, skipped=experiment.skipped)(
+        chosen[:_STRIP_IMAGES]
+    )
+    batch = Batch(
+        image=jnp.asarray(images[readable]),
+        label=jnp.asarray(source.labels[chosen[:_STRIP_IMAGES]][readable]),
+        unlabelled=jnp.zeros((0, *source.image_shape), jnp.uint8),
+    )
+    key = jax.random.key(config.seed)
+
+    @jax.jit
+    def draw(anet: Any) -> tuple[jax.Array, jax.Array]:
+        views = make_views(key, batch, config=config)
+        return views.labelled, generate(anet, views, config=config).images
+
+    def save(state: TrainState, workdir: Workdir) -> None:
+        images, generated = jax.device_get(draw(state.anet))
+        (workdir.path / "strips").mkdir(exist_ok=True)
+        path = workdir.path / "strips" / f"step_{int(state.step):06d}.png"
+        write_atomically(path, pictures.draw_strip(images, generated))
+
+    return save
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a request that the loop reads between steps.
+
+    A second signal acts as it would have without this.
+    """
+    received: list[int] = []
+    previous: dict[signal.Signals, Any] = {}
+
+    def request(number: int, frame: Any) -> None:
+        received.append(number)
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, request)
+    except ValueError:  # Not in the main thread, where signals do not arrive.
+        previous.clear()
+    try:
+        yield lambda: bool(received)
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)

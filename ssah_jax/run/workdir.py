@@ -1,0 +1,277 @@
+"""The directory of a run: what lies in it, and how it is written whole.
+
+config.json     the configuration
+model.json      shape of the images and names of the classes, for encoding without data,
+                and where the first weights came from
+spread.npy      `[N, C]`, what spread labels say of all images, if training asks
+split.json      the indices of the split, with their digest
+metrics.jsonl   one JSON object for each logged step
+checkpoints/    see `ssah_jax.run.checkpointing`
+strips/         what A-Net made of the same images, at each evaluation
+missing.txt     images that the data set lists and the disk lacks, if any
+skipped.txt     images that could not be read, and why, if any
+gallery/        queries with what is found for them: gallery.json and pictures
+results.json    the final evaluation; its presence says that the run is finished
+report.html     the same for people
+"""
+
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import Float32
+
+from ssah_jax import config as config_lib
+from ssah_jax.config import Config
+
+
+class WorkdirError(ValueError):
+    """A workdir is missing, or of another run; one line that says what to do."""
+
+
+_LOCK = ".lock"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What else than its configuration a model is built from.
+
+    Attributes:
+        image_shape: `(H, W, ch)` of the images before any crop.
+        class_names: of the C classes.
+        data_digest: of the data set and its split.
+        weights: where the backbone's first weights came from; empty for random ones.
+        weights_sha256: of their file.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    data_digest: str
+    weights: str = ""
+    weights_sha256: str = ""
+
+
+class Workdir:
+    """Paths and records of one run; nothing is created before `create`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Points at `path`, which need not exist."""
+        self.path = Path(path).absolute()
+        self.checkpoints = self.path / "checkpoints"
+        self.results = self.path / "results.json"
+        self.report = self.path / "report.html"
+        self._config = self.path / "config.json"
+        self._model = self.path / "model.json"
+        self._metrics = self.path / "metrics.jsonl"
+        self._spread = self.path / "spread.npy"
+
+    def read_config(self) -> Config:
+        """The configuration of the run that lives here.
+
+        Raises:
+            WorkdirError: there is none.
+        """
+        if not self._config.is_file():
+            raise WorkdirError(
+                f"{self.path}: no config.json, so not the workdir of a run"
+            )
+        return config_lib.from_json(self._config.read_text())
+
+    def check_free_for(self, config: Config) -> None:
+        """Check that the directory is new, empty, or of a run with this configuration.
+
+        Raises:
+            WorkdirError: it is a file, holds other things, or another configuration.
+        """
+        if self._config.is_file():
+            found = config_lib.differences(self.read_config(), config)
+            if found:
+                more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+                raise WorkdirError(
+                    f"{self.path}: holds a run of another config: {found[0]}{more}; "
+                    "choose another --workdir"
+                )
+        elif self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"{self.path}: is a file, accepted is a directory")
+        elif self.path.is_dir() and not all(map(self._is_ours, self.path.iterdir())):
+            raise WorkdirError(
+                f"{self.path}: holds files but no config.json, accepted is an empty "
+                "directory or the workdir of a run"
+            )
+
+    def _is_ours(self, file: Path) -> bool:
+        """Whether a `create` that was killed half-way may have left the file."""
+        ours = {self._model.name, self._spread.name, "split.json", _LOCK}
+        return file.name in ours or file.match(".*.tmp")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this directory, which is made.
+
+        Raises:
+            WorkdirError: another one does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / _LOCK, timeout=0):
+                yield
+        except Timeout as error:
+            raise WorkdirError(
+                f"{self.path}: another process is training here; wait for it, or "
+                "choose another --workdir"
+            ) from error
+
+    def read_model_info(self) -> ModelInfo:
+        """What `create` was given.
+
+        Raises:
+            WorkdirError: there is none.
+        """
+        try:
+            values = json.loads(self._model.read_text())
+            height, width, channels = values["image_shape"]
+            return ModelInfo(
+                (height, width, channels),
+                tuple(values["class_names"]),
+                str(values["data_digest"]),
+                str(values.get("weights", "")),
+                str(values.get("weights_sha256", "")),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise WorkdirError(
+                f"{self._model}: found {type(error).__name__}, expected what train.py "
+                "writes there"
+            ) from error
+
+    def check_same_data(self, info: ModelInfo) -> None:
+        """Check that data set and first weights are those that the run began with.
+
+        Args:
+            info: of the data set; without weights where only that is compared.
+
+        Raises:
+            WorkdirError: images, labels, split or weights have changed.
+        """
+        if not self._config.is_file():
+            return
+        found = self.read_model_info()
+        if info.weights_sha256 not in ("", found.weights_sha256):
+            raise WorkdirError(
+                f"{self.path}: began with other weights: {found.weights} had the "
+                f"sha256 {found.weights_sha256}, found {info.weights_sha256}; put them "
+                "back, or choose another --workdir"
+            )
+        if found != dataclasses.replace(
+            info, weights=found.weights, weights_sha256=found.weights_sha256
+        ):
+            raise WorkdirError(
+                f"{self.path}: began with another data set: its images, labels or "
+                "split have changed since; put them back, or choose another --workdir"
+            )
+
+    def create(
+        self,
+        config: Config,
+        split_json: str,
+        info: ModelInfo,
+        spread: Float32[np.ndarray, "N C"] | None = None,
+    ) -> None:
+        """Make the directory and record what the run is, if not yet there.
+
+        Args:
+            config: of the run.
+            split_json: of its split.
+            info: of its data and model.
+            spread: what spread labels say of all images, `[N, C]`, in half
+                precision's steps; kept, so that no restart computes it otherwise.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._config.exists():
+            write_atomically(self.path / "split.json", split_json)
+            text = json.dumps(dataclasses.asdict(info), indent=2) + "\n"
+            write_atomically(self._model, text)
+            if spread is not None:
+                file = io.BytesIO()
+                np.save(file, spread.astype(np.float16), allow_pickle=False)
+                write_atomically(self._spread, file.getvalue())
+            # Last: with config.json the directory counts as the run's.
+            write_atomically(self._config, config_lib.to_json(config))
+
+    def read_spread(self) -> Float32[np.ndarray, "N C"] | None:
+        """What `create` was given of spread labels, if anything.
+
+        Raises:
+            WorkdirError: it cannot be read.
+        """
+        if not self._config.is_file() or not self._spread.is_file():
+            return None
+        try:
+            return np.load(self._spread, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise WorkdirError(
+                f"{self._spread}: found a damaged file, expected what training wrote; "
+                "choose another --workdir"
+            ) from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The logged lines, without a last one that a killed run left unfinished."""
+        if not self._metrics.exists():
+            return []
+        lines = self._metrics.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def drop_metrics_after(self, step: int) -> float:
+        """Forget lines beyond a checkpoint from which training resumes.
+
+        Returns:
+            Seconds of training until that step.
+        """
+        kept = [line for line in self.read_metrics() if line["step"] <= step]
+        if self._metrics.exists():
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            write_atomically(self._metrics, text)
+        return float(kept[-1]["seconds"]) if kept else 0.0
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def write_missing(self, names: Sequence[str]) -> None:
+        """Record the images that are listed and not there, one a line."""
+        if names:
+            self._write_lines(self.path / "missing.txt", names)
+
+    def write_skipped(self, reasons: Sequence[str]) -> None:
+        """Record images that could not be read, one a line, with those of before."""
+        path = self.path / "skipped.txt"
+        before = path.read_text().splitlines() if path.exists() else []
+        lines = sorted({*before, *reasons})
+        if lines != before:
+            self._write_lines(path, lines)
+
+    @staticmethod
+    def _write_lines(path: Path, lines: Sequence[str]) -> None:
+        # Names of files need not be text.
+        content = "".join(line + "\n" for line in lines)
+        write_atomically(path, content.encode(errors="backslashreplace"))
+
+    def seconds_at(self, step: int) -> float:
+        """Seconds of training until a step, by the last line at or before it."""
+        seconds = [m["seconds"] for m in self.read_metrics() if m["step"] <= step]
+        return float(seconds[-1]) if seconds else 0.0
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see the old content or the new, never half."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

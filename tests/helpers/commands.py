@@ -1,0 +1,74 @@
+"""Run train.py and eval.py as a user does, small enough for a test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+SMALL = (
+    "--config.steps=12",
+    "--config.log_every=2",
+    "--config.checkpoint_every=3",
+    "--config.eval.every=6",
+    "--config.batch.labelled=16",
+    "--config.batch.unlabelled=16",
+    "--config.bits=16",
+    "--config.hnet.widths=(4,8)",
+    "--config.anet.width=4",
+    "--config.anet.grid=3",
+    "--config.data.num_queries=50",
+    "--config.data.num_validation=50",
+)
+"""Overrides that make a run of configs/digits.py take seconds."""
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    """The environment of a command: quick compiling, some CPU devices."""
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start(script: str, *arguments: str, devices: int = 1) -> subprocess.Popen[str]:
+    """Start a script of the project's root."""
+    return subprocess.Popen(
+        [sys.executable, script, *arguments],
+        cwd=ROOT,
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(script: str, *arguments: str, devices: int = 1) -> tuple[int, str, str]:
+    """Run a script to its end: exit status, standard output, standard error."""
+    process = start(script, *arguments, devices=devices)
+    out, err = process.communicate(timeout=500)
+    return process.returncode, out, err
+
+
+def ssah(*arguments: str) -> tuple[int, str, str]:
+    """Run the console script `ssah`: exit status, standard output, standard error."""
+    code = "import sys; from ssah_jax.cli import main; sys.exit(main())"
+    return run("-c", code, *arguments)
+
+
+def train(workdir: Path, *more: str, devices: int = 1) -> tuple[int, str, str]:
+    """Run train.py on the digits, small."""
+    return run("train.py", *train_arguments(workdir, *more), devices=devices)
+
+
+def train_arguments(workdir: Path, *more: str) -> list[str]:
+    """Arguments of a small run in a workdir."""
+    return [
+        "--config=configs/digits.py",
+        f"--workdir={workdir}",
+        *SMALL,
+        *more,
+    ]

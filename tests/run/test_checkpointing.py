@@ -1,0 +1,403 @@
+"""Checkpoints: bit-exact, placed, ranked, whole or absent, and quiet."""
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import grain
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ssah_jax.run.checkpointing import CheckpointError, Checkpoints, open_checkpoints
+from ssah_jax.types import AlignmentState, PaceState, TrainState
+
+OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+
+
+def replicated() -> NamedSharding:
+    return NamedSharding(Mesh(np.asarray(jax.devices()), ("batch",)), PartitionSpec())
+
+
+def make_state(seed: int = 0, width: int = 4) -> TrainState:
+    keys = jax.random.split(jax.random.key(seed), 4)
+    hnet = {
+        "dense": {"kernel": jax.random.normal(keys[0], (3, width))},
+        "half": jax.random.normal(keys[1], (5,)).astype(jnp.bfloat16),
+        "no_parameters": {},
+    }
+    anet = {"bias": jax.random.normal(keys[2], (2,))}
+    grads = jax.tree.map(lambda x: 0.1 * x, hnet)
+    _, hnet_opt = OPTIMISER.update(grads, OPTIMISER.init(hnet), hnet)
+    return TrainState(
+        step=jnp.asarray(7 + seed, jnp.int32),
+        key=keys[3],
+        hnet=hnet,
+        anet=anet,
+        batch_stats={},
+        teacher=jax.tree.map(lambda x: 0.5 * x, hnet),
+        teacher_stats={},
+        hnet_opt=hnet_opt,
+        anet_opt=OPTIMISER.init(anet),
+        centres=jnp.ones((2, 8)),
+        ties=jnp.ones(8),
+        bank={"count": jnp.int32(3)},
+        pace=PaceState(
+            threshold=jnp.float32(0.1),
+            mastered=jnp.float32(0.5),
+            hardness=jnp.float32(-0.2),
+        ),
+        alignment=AlignmentState(prior=jnp.ones(2) / 2, predicted=jnp.ones(2) / 3),
+    )
+
+
+def abstract(state: TrainState, sharding: NamedSharding | None) -> TrainState:
+    def shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    # The records' own checks, on in tests only, want arrays.
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        return jax.tree.map(shape, state)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+def bits(tree: object) -> list[tuple[str, bytes]]:
+    """Every leaf as dtype and raw bytes; a key as its words."""
+
+    def raw(leaf: jax.Array) -> tuple[str, bytes]:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            name, leaf = str(leaf.dtype), jax.random.key_data(leaf)
+        else:
+            name = str(leaf.dtype)
+        return f"{name}{leaf.shape}", np.asarray(leaf).tobytes()
+
+    return [raw(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def make_iterator(seed: int) -> grain.DatasetIterator:
+    dataset = grain.MapDataset.range(50).seed(seed).shuffle().repeat()
+    return iter(dataset.batch(4, drop_remainder=True).to_iter_dataset())
+
+
+def save(
+    checkpoints: Checkpoints, step: int, *, metric: float | None = None
+) -> dict[str, jax.Array]:
+    state = {"w": jnp.full((2, 3), step, jnp.float32), "e": {}}
+    checkpoints.save(step, state, iterators={}, metric=metric)
+    return state
+
+
+def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
+    paths = [directory, *directory.rglob("*")]
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in paths}
+
+
+@pytest.mark.parametrize("form", ["concrete", "abstract", "no sharding"])
+@pytest.mark.parametrize("async_save", [True, False])
+def test_round_trip_is_bit_exact_and_placed(tmp_path, form, async_save):
+    assert len(jax.devices()) == 8
+    state = jax.device_put(make_state(), replicated())
+    like = jax.device_put(make_state(seed=1), replicated())
+    if form != "concrete":
+        sharding = replicated() if form == "abstract" else None
+        like = abstract(like, sharding)
+    with open_checkpoints(tmp_path, async_save=async_save) as checkpoints:
+        checkpoints.save(7, state, iterators={}, metric=None)
+        restored = checkpoints.restore(like)
+    assert isinstance(restored, TrainState)
+    assert isinstance(restored.pace, PaceState)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert bits(restored) == bits(state)
+    assert bits(restored) != bits(make_state(seed=1))
+    for leaf in jax.tree.leaves(restored):
+        assert leaf.sharding.is_equivalent_to(replicated(), leaf.ndim)
+        assert len(leaf.sharding.device_set) == 8
+    # A typed key that can be used, not its words.
+    np.testing.assert_array_equal(
+        jax.random.uniform(restored.key, (3,)), jax.random.uniform(state.key, (3,))
+    )
+
+
+def test_each_leaf_keeps_its_own_sharding(tmp_path):
+    rows = NamedSharding(replicated().mesh, PartitionSpec("batch"))
+    state = {"rows": jnp.arange(16.0).reshape(8, 2), "one": jnp.arange(3.0)}
+    device = jax.devices()[3]
+    like = {
+        "rows": jax.device_put(jnp.zeros((8, 2)), rows),
+        "one": jax.device_put(jnp.zeros(3), device),
+    }
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, iterators={}, metric=None)
+        restored = checkpoints.restore(like)
+    assert bits(restored) == bits(state)
+    assert restored["rows"].sharding == rows
+    assert restored["one"].devices() == {device}
+
+
+def test_a_save_survives_donation_of_the_state(tmp_path):
+    """Large leaves are written in slices, small ones from the buffer itself."""
+
+    def make(step):
+        return jax.device_put(
+            {"large": jnp.arange(2e6) + step, "small": jnp.arange(5.0) + step},
+            replicated(),
+        )
+
+    step_fn = jax.jit(
+        lambda tree: jax.tree.map(lambda x: -x - 1, tree), donate_argnums=0
+    )
+    with open_checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            state = make(step)
+            checkpoints.save(step, state, iterators={}, metric=None)
+            for _ in range(3):
+                state = step_fn(state)
+            jax.block_until_ready(state)
+            assert bits(checkpoints.restore(make(0))) == bits(make(step))
+
+
+def test_iterators_resume_at_the_next_element(tmp_path):
+    seeds = {"labelled": 3, "unlabelled": 4}
+    iterators = {name: make_iterator(seed) for name, seed in seeds.items()}
+    for _ in range(5):
+        next(iterators["labelled"])
+    for _ in range(20):  # into the second epoch
+        next(iterators["unlabelled"])
+    state = {"w": jnp.zeros(2)}
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, state, iterators=iterators, metric=None)
+        expected = {n: list(itertools.islice(i, 20)) for n, i in iterators.items()}
+        resumed = {name: make_iterator(seed) for name, seed in seeds.items()}
+        next(resumed["labelled"])
+        checkpoints.restore(state, iterators=resumed)
+        # One alone, and none, can be restored as well.
+        alone = make_iterator(seeds["unlabelled"])
+        checkpoints.restore(state, iterators={"unlabelled": alone})
+        checkpoints.restore(state)
+    for name, iterator in resumed.items():
+        np.testing.assert_array_equal(
+            list(itertools.islice(iterator, 20)), expected[name]
+        )
+    np.testing.assert_array_equal(next(alone), expected["unlabelled"][0])
+
+
+def test_keeps_the_latest_and_the_best(tmp_path):
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() is None
+        assert checkpoints.best_step() is None
+        assert checkpoints.all_steps() == []
+        save(checkpoints, 1)
+        assert checkpoints.best_step() is None
+        assert checkpoints.latest_step() == 1
+        save(checkpoints, 2, metric=0.9)
+        assert checkpoints.all_steps() == [2]  # 1 had no metric
+        assert checkpoints.best_step() == 2
+        save(checkpoints, 3, metric=0.4)
+        save(checkpoints, 4)
+        assert checkpoints.all_steps() == [2, 4]
+        assert (checkpoints.best_step(), checkpoints.latest_step()) == (2, 4)
+        save(checkpoints, 5, metric=float("nan"))
+        assert checkpoints.all_steps() == [2, 5]
+        assert checkpoints.best_step() == 2
+    # On disk, and to one who opens it afresh.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5"]
+    for read_only in (True, False):
+        with open_checkpoints(tmp_path, read_only=read_only) as checkpoints:
+            assert checkpoints.all_steps() == [2, 5]
+            assert (checkpoints.best_step(), checkpoints.latest_step()) == (2, 5)
+    with open_checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 6, metric=0.9)  # the newest of equals
+        assert checkpoints.best_step() == 6
+        assert checkpoints.all_steps() == [6]
+        save(checkpoints, 7, metric=-1.0)
+        assert (checkpoints.best_step(), checkpoints.all_steps()) == (6, [6, 7])
+
+
+def test_restores_the_step_asked_for(tmp_path):
+    with open_checkpoints(tmp_path) as checkpoints:
+        best = save(checkpoints, 1, metric=0.5)
+        latest = save(checkpoints, 2)
+        assert bits(checkpoints.restore(latest, step=1)) == bits(best)
+        assert bits(checkpoints.restore(best)) == bits(latest)
+        assert bits(checkpoints.restore(best, step=2)) == bits(latest)
+
+
+def test_read_only_touches_nothing(tmp_path):
+    directory = tmp_path / "checkpoints"
+    with open_checkpoints(directory, read_only=True) as checkpoints:
+        assert checkpoints.all_steps() == []
+        assert checkpoints.latest_step() is None
+        assert checkpoints.best_step() is None
+    assert not directory.exists()
+    with open_checkpoints(directory) as checkpoints:
+        save(checkpoints, 1, metric=0.5)
+        state = save(checkpoints, 2)
+    partial = directory / "3.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
+    partial.mkdir(parents=True)
+    before = snapshot(directory)
+    with open_checkpoints(directory, read_only=True) as checkpoints:
+        assert checkpoints.all_steps() == [1, 2]
+        assert bits(checkpoints.restore(state)) == bits(state)
+        with pytest.raises(CheckpointError, match="read-only, cannot save step 3"):
+            save(checkpoints, 3)
+    assert snapshot(directory) == before
+
+
+def test_a_step_is_saved_once_and_in_order(tmp_path):
+    with open_checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 5)
+        for step in (5, 4):
+            with pytest.raises(
+                CheckpointError, match=f"cannot save step {step}, the latest is 5$"
+            ):
+                save(checkpoints, step)
+        assert checkpoints.all_steps() == [5]
+
+
+def renamed(state: TrainState) -> TrainState:
+    hnet = dict(state.hnet)
+    hnet["other"] = hnet.pop("half")
+    return state.replace(hnet=hnet)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda state: make_state(width=6),
+            r"hnet/dense/kernel is stored as float32\[3, 4\], expected float32\[3, 6\]",
+        ),
+        (
+            lambda state: state.replace(centres=jnp.ones((2, 8), jnp.bfloat16)),
+            r"centres is stored as float32\[2, 8\], expected bfloat16\[2, 8\]",
+        ),
+        (renamed, r"hnet/other is not stored, expected bfloat16\[5\]"),
+        (
+            lambda state: state.replace(anet={}, anet_opt=OPTIMISER.init({})),
+            r"anet/bias is stored as float32\[2\], expected absent",
+        ),
+        (
+            lambda state: state.replace(hnet_opt=optax.adamw(1e-3).init(state.hnet)),
+            r"hnet_opt/0/count is not stored, expected int32\[\]",
+        ),
+        (
+            lambda state: state.replace(key=jax.random.key(0, impl="rbg")),
+            r"key is stored as uint32\[2\], expected uint32\[4\]",
+        ),
+    ],
+)
+def test_a_mismatch_is_one_line_that_names_the_leaf(
+    tmp_path, capfd, caplog, change, message
+):
+    state = make_state()
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, state, iterators={}, metric=None)
+        with pytest.raises(CheckpointError, match=message) as caught:
+            checkpoints.restore(change(state))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}: step 3: ")
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_missing_checkpoints_are_one_line(tmp_path):
+    state = {"w": jnp.zeros((2, 3)), "e": {}}
+    for read_only in (True, False):
+        with (
+            open_checkpoints(tmp_path, read_only=read_only) as checkpoints,
+            pytest.raises(CheckpointError) as caught,
+        ):
+            checkpoints.restore(state)
+        assert str(caught.value) == f"{tmp_path}: no checkpoint"
+    with open_checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 1, metric=0.5)
+        save(checkpoints, 2)
+        with pytest.raises(CheckpointError) as caught:
+            checkpoints.restore(state, step=7)
+        assert (
+            str(caught.value)
+            == f"{tmp_path}: no checkpoint of step 7; there are [1, 2]"
+        )
+        iterator = make_iterator(0)
+        with pytest.raises(CheckpointError, match=r"no iterator 'labelled'; .* \[\]$"):
+            checkpoints.restore(state, iterators={"labelled": iterator})
+        checkpoints.save(3, state, iterators={"unlabelled": iterator}, metric=None)
+        with pytest.raises(CheckpointError, match=r"it holds \['unlabelled'\]$"):
+            checkpoints.restore(state, iterators={"labelled": iterator})
+
+
+def test_a_half_removed_checkpoint_does_no_harm(tmp_path):
+    with open_checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 1, metric=0.5)
+        state = save(checkpoints, 2)
+    shutil.rmtree(tmp_path / "1" / "state")
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert bits(checkpoints.restore(state)) == bits(state)
+        with pytest.raises(CheckpointError, match="step 1 is incomplete"):
+            checkpoints.restore(state, step=1)
+
+
+def test_kill_in_the_middle_of_a_save(tmp_path):
+    """Also: the console stays empty, at absl's chattiest and on other devices."""
+    script = """
+        import os, signal, sys
+        import absl.logging
+        absl.logging.use_absl_handler()
+        absl.logging.set_verbosity(absl.logging.INFO)
+        absl.logging.set_stderrthreshold("info")
+        import jax, jax.numpy as jnp
+        from ssah_jax.run.checkpointing import open_checkpoints
+        state = {"w": jnp.arange(4.0), "key": jax.random.key(0)}
+        with open_checkpoints(sys.argv[1]) as checkpoints:
+            checkpoints.save(1, state, iterators={}, metric=0.5)
+            checkpoints.save(2, state, iterators={}, metric=None)
+            checkpoints.restore(state)
+        with open_checkpoints(sys.argv[1], read_only=True) as checkpoints:
+            checkpoints.restore(state, step=1)
+        absl.logging.info("shown")
+        with open_checkpoints(sys.argv[1]) as checkpoints:
+            large = state | {"w": jnp.ones(20_000_000)}
+            checkpoints.save(3, large, iterators={}, metric=0.9)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout == ""
+    # absl still speaks for others; its first line is its own.
+    spoken = [line.split("] ")[-1] for line in done.stderr.splitlines()]
+    assert spoken == ["WARNING: Logging before flag parsing goes to stderr.", "shown"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 3, left  # 1, 2 and something unfinished
+    like = jax.eval_shape(lambda: {"w": jnp.zeros(4), "key": jax.random.key(0)})
+    for read_only in (True, False):
+        with open_checkpoints(tmp_path, read_only=read_only) as checkpoints:
+            assert checkpoints.all_steps() == [1, 2]
+            assert (checkpoints.best_step(), checkpoints.latest_step()) == (1, 2)
+            # Saved on one device, restored on eight.
+            restored = checkpoints.restore(like)
+            np.testing.assert_array_equal(restored["w"], np.arange(4.0))
+            assert len(restored["w"].devices()) == 8
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, restored, iterators={}, metric=0.6)
+        assert checkpoints.best_step() == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["4"]
