@@ -1,9 +1,11 @@
 """Retrieval with binary codes: packing, ranking metrics exact under ties, indices.
 
-Needs no network, configuration or training state of this package. All but `code_files`
-and `index`, which read and write files, takes arrays and nothing else.
+Needs no network, configuration or training state of this package. All but `code_files`,
+`index` and `Binariser.save` and `load`, which read and write files, takes arrays and
+nothing else.
 """
 
+from ssah_jax.retrieval.binarisers import Binariser
 from ssah_jax.retrieval.code_files import (
     CodeFileError,
     CodeSet,
@@ -42,6 +44,7 @@ from ssah_jax.retrieval.tie_aware import (
 __all__ = [
     "CONVENTIONS",
     "APBounds",
+    "Binariser",
     "ClassMeans",
     "CodeFileError",
     "CodeSet",

@@ -193,8 +193,8 @@ def test_nobody_imports(library):
     assert users(library) == set()
 
 
-# These two read and write files; what they import is still no training code.
-FILES = ("retrieval/code_files.py", "retrieval/index.py")
+# These read and write files; what they import is still no training code.
+FILES = ("retrieval/binarisers.py", "retrieval/code_files.py", "retrieval/index.py")
 PURE = [
     name
     for name in SOURCES
