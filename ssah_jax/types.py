@@ -21,21 +21,40 @@ step. Labels are multi-hot float `[B, C]` in {0, 1}; a single label is a special
 case. `u` is H-Net's real output `[B, K]`; the code is +1 where `u >= 0`, else -1.
 """
 
-from typing import Any, no_type_check
+import dataclasses
+from typing import Any, ClassVar, TypeVar, dataclass_transform, no_type_check
 
-from flax import struct
+import jax
 from jaxtyping import Array, Float, Int, Key, UInt8
-
-# The records are pytrees, and JAX rebuilds a pytree around whatever a transformation
-# puts at its leaves: shapes, shardings, axes, None. So `no_type_check` keeps the
-# checker of the tests out of their constructors; functions that take them are checked.
 
 Params = Any
 """A pytree of arrays: parameters, statistics or optimiser moments."""
 
+R = TypeVar("R", bound="Record")
 
-@no_type_check
-class Batch(struct.PyTreeNode):
+
+@dataclass_transform(frozen_default=True)
+class Record:
+    """Makes of its subclasses frozen dataclasses that are pytrees.
+
+    All fields are leaves or trees of them, each under its own name in a key path.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def __init_subclass__(cls) -> None:
+        # JAX calls the constructor with whatever a transformation puts at the leaves:
+        # shapes, shardings, axes, None. So the checker of the tests stays out of it;
+        # functions that take records are checked.
+        no_type_check(cls)
+        jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+    def replace(self: R, **changes: Any) -> R:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+class Batch(Record):
     """One training batch, global or one device's share of it.
 
     Labels of unlabelled images are absent by construction, not masked out.
@@ -54,8 +73,7 @@ class Batch(struct.PyTreeNode):
     spread: Float[Array, "U C"] | None = None
 
 
-@no_type_check
-class BatchRows(struct.PyTreeNode):
+class BatchRows(Record):
     """The same batch where all images lie on the device: which of them it holds.
 
     Attributes:
@@ -67,8 +85,7 @@ class BatchRows(struct.PyTreeNode):
     unlabelled: Int[Array, "U"]
 
 
-@no_type_check
-class ImagePool(struct.PyTreeNode):
+class ImagePool(Record):
     """All images of a data set, on the device.
 
     Attributes:
@@ -82,8 +99,7 @@ class ImagePool(struct.PyTreeNode):
     spread: Float[Array, "N C"] | None = None
 
 
-@no_type_check
-class HashOutputs(struct.PyTreeNode):
+class HashOutputs(Record):
     """What H-Net says of a batch.
 
     Attributes:
@@ -95,8 +111,7 @@ class HashOutputs(struct.PyTreeNode):
     feature: Float[Array, "B D"]
 
 
-@no_type_check
-class DeformationLogits(struct.PyTreeNode):
+class DeformationLogits(Record):
     """A-Net's output for a batch: unnormalised log-probabilities.
 
     Attributes:
@@ -110,8 +125,7 @@ class DeformationLogits(struct.PyTreeNode):
     angle: Float[Array, "*B A N"]
 
 
-@no_type_check
-class Deformation(struct.PyTreeNode):
+class Deformation(Record):
     """One drawn deformation of one image (a leading `B` once vmapped).
 
     Attributes:
@@ -125,8 +139,7 @@ class Deformation(struct.PyTreeNode):
     angle: Float[Array, "*B A"]
 
 
-@no_type_check
-class PaceState(struct.PyTreeNode):
+class PaceState(Record):
     """The self-paced threshold and what its update needs.
 
     Attributes:
@@ -141,8 +154,7 @@ class PaceState(struct.PyTreeNode):
     hardness: Float[Array, ""]
 
 
-@no_type_check
-class AlignmentState(struct.PyTreeNode):
+class AlignmentState(Record):
     """Running class marginals, for distribution alignment of pseudo-labels.
 
     Attributes:
@@ -154,8 +166,7 @@ class AlignmentState(struct.PyTreeNode):
     predicted: Float[Array, "C"]
 
 
-@no_type_check
-class TrainState(struct.PyTreeNode):
+class TrainState(Record):
     """All that training carries from step to step; all of it is checkpointed.
 
     Attributes:

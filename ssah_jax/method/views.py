@@ -6,22 +6,20 @@ how many devices share the batch.
 
 import math
 from functools import partial
-from typing import NamedTuple, cast, no_type_check
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Float, Key, UInt8
 
 from ssah_jax import transforms
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import first_row
 from ssah_jax.networks import ANet
-from ssah_jax.types import Batch, Deformation, DeformationLogits, Params
+from ssah_jax.types import Batch, Deformation, DeformationLogits, Params, Record
 
 
-@no_type_check
-class Views(struct.PyTreeNode):
+class Views(Record):
     """The batch as the networks see it.
 
     Attributes:
