@@ -54,12 +54,12 @@ def with_presets(
         ConfigError: on a word or field that does not exist.
     """
     names = list(flatten(config.to_dict()))
-    uses = Counter(part for name in set(names) for part in name.split("."))
-    flat = {name: name for name in names}
-    for name in names:
-        last = name.rpartition(".")[2]
-        if uses[last] == 1:
-            flat[last] = name
+    # Options of hash losses, which are a group deeper, go by their full names.
+    short = [name for name in names if name.count(".") < 2]
+    uses = Counter(part for name in short for part in name.split("."))
+    flat = {name.rpartition(".")[2]: name for name in short}
+    flat = {last: name for last, name in flat.items() if uses[last] == 1}
+    flat |= {name: name for name in names}
     for preset in filter(None, map(str.strip, re.split(_SEPARATOR, presets))):
         name, equals, value = preset.partition("=")
         if preset == "smoke" and smoke:

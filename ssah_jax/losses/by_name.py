@@ -1,15 +1,19 @@
 """Hash losses as a run selects them: one word, one function, its preset as defaults.
 
-A method says what H-Net minimises on labelled images: which losses of
+A hash loss says what H-Net minimises on labelled images: which losses of
 `ssah_jax.losses`, on which activation of H-Net's output, reduced how, plus its
 quantisation. The parts of SSAH around it (hard samples, consistent loss) are the same
 for all, so that a published loss can stand alone or inside SSAH.
+
+What a run must know of one stands beside it: its options are keyword-only parameters,
+`Annotated` with an `Option`, and `hash_loss` takes the rest. Its word in a
+configuration is the function's name.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, no_type_check
+from typing import Annotated, NamedTuple, TypeVar, get_args, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +58,78 @@ QUANTISATION = "quantisation"
 """The term that is taken on clean codes only, never on hard samples."""
 
 
+class Option(NamedTuple):
+    """An option of a hash loss; in a signature, its type and default stand there.
+
+    Attributes:
+        sentence: what it is.
+        least: numbers are at least this.
+        above: numbers are more than `least`.
+        kind: float, int or bool.
+        default: the preset.
+    """
+
+    sentence: str
+    least: int | float = 0
+    above: bool = False
+    kind: type = float
+    default: int | float = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class HashLoss:
+    """A hash loss, and what a run must know of it.
+
+    Attributes:
+        terms: of a `Labelled` and the options, the weighted terms by name.
+        fixed_centres: it draws codes to fixed centres; otherwise centres are the
+            running means of classes.
+        classifier: it trains a classifier of codes, in the place of centres.
+        pairs: it compares codes with each other, so that a bank is of use.
+    """
+
+    terms: Callable[..., Metrics]
+    fixed_centres: bool = False
+    classifier: bool = False
+    pairs: bool = True
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """Its options by name, with their types and presets."""
+        found = {}
+        for name, parameter in inspect.signature(self.terms).parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                kind, option = get_args(parameter.annotation)
+                found[name] = option._replace(kind=kind, default=parameter.default)
+        return found
+
+
+Terms = TypeVar("Terms", bound=Callable[..., Metrics])
+
+HASH_LOSSES: dict[str, HashLoss] = {}
+"""Accepted words of `config.loss.name`."""
+
+
+def hash_loss(
+    *, fixed_centres: bool = False, classifier: bool = False, pairs: bool = True
+) -> Callable[[Terms], Terms]:
+    """Enter a function into `HASH_LOSSES`, as a `HashLoss` with these attributes."""
+
+    def enter(terms: Terms) -> Terms:
+        HASH_LOSSES[terms.__name__] = HashLoss(terms, fixed_centres, classifier, pairs)
+        return terms
+
+    return enter
+
+
+Quantisation = Annotated[float, Option("weight of the quantisation loss")]
+Balanced = Annotated[
+    bool, Option("whether similar pairs weigh as much as all others together")
+]
+Bins = Annotated[int, Option("bins of the histogram of distances; 0 for one a bit")]
+CentreMargin = Annotated[float, Option("margin on the cosine to the true centre")]
+
+
 def _mean_of_rows(x: Labelled, values: Float[Array, "B"]) -> Float[Array, ""]:
     return masked_mean(x.weight * values, axis_name=x.axis_name)
 
@@ -75,21 +151,26 @@ def _balanced(x: Labelled, values: Float[Array, "B M"]) -> Float[Array, ""]:
 
 
 def _mean_of_kinds(
-    x: Labelled, values: Float[Array, "B M"], balanced: float
+    x: Labelled, values: Float[Array, "B M"], balanced: bool
 ) -> Float[Array, ""]:
     """The mean over pairs, with similar ones as important as the rest where asked."""
     return _balanced(x, values) if balanced else _mean_of_pairs(x, values)
 
 
+@hash_loss(fixed_centres=True)
 def ssah(
     x: Labelled,
     *,
-    pair: float = 0.5,
-    pair_alpha: float = 8.0,
-    point: float = 1.0,
-    point_scale: float = 10.0,
-    point_margin: float = 0.2,
-    quantisation: float = 0.1,
+    pair: Annotated[float, Option("weight of the balanced logistic pair loss")] = 0.5,
+    pair_alpha: Annotated[float, Option("logit of two equal codes", above=True)] = 8.0,
+    point: Annotated[
+        float, Option("weight of the pointwise loss towards class centres")
+    ] = 1.0,
+    point_scale: Annotated[
+        float, Option("inverse temperature of its softmax", above=True)
+    ] = 10.0,
+    point_margin: CentreMargin = 0.2,
+    quantisation: Quantisation = 0.1,
 ) -> Metrics:
     """This project's own: logistic pairs on a cosine, plus class centres."""
     pairs = losses.logistic_pair_loss(x.u, x.others, x.similar, alpha=pair_alpha)
@@ -106,14 +187,17 @@ def ssah(
     }
 
 
+@hash_loss()
 def dsh(
     x: Labelled,
     *,
-    margin: float = 2.0,
-    quantisation: float = 0.1,
-    balanced: float = 0.0,
+    margin: Annotated[
+        float, Option("squared distance that dissimilar codes keep, over K")
+    ] = 2.0,
+    quantisation: Quantisation = 0.1,
+    balanced: Balanced = False,
 ) -> Metrics:
-    """DSH; `margin` is a multiple of K."""
+    """DSH."""
     values = losses.dsh_loss(x.u, x.others, x.similar, margin=margin * x.u.shape[-1])
     return {
         "pair": _mean_of_kinds(x, values, balanced),
@@ -122,7 +206,10 @@ def dsh(
     }
 
 
-def dpsh(x: Labelled, *, quantisation: float = 0.1, balanced: float = 0.0) -> Metrics:
+@hash_loss()
+def dpsh(
+    x: Labelled, *, quantisation: Quantisation = 0.1, balanced: Balanced = False
+) -> Metrics:
     """DPSH."""
     return {
         "pair": _mean_of_kinds(x, losses.dpsh_loss(x.u, x.others, x.similar), balanced),
@@ -130,12 +217,13 @@ def dpsh(x: Labelled, *, quantisation: float = 0.1, balanced: float = 0.0) -> Me
     }
 
 
+@hash_loss()
 def dhn(
     x: Labelled,
     *,
-    alpha: float = 0.5,
-    quantisation: float = 0.1,
-    balanced: float = 0.0,
+    alpha: Annotated[float, Option("scale of the inner product")] = 0.5,
+    quantisation: Quantisation = 0.1,
+    balanced: Balanced = False,
 ) -> Metrics:
     """DHN."""
     values = losses.dhn_loss(x.u, x.others, x.similar, alpha=alpha)
@@ -146,11 +234,16 @@ def dhn(
     }
 
 
+@hash_loss()
 def hashnet(
-    x: Labelled, *, alpha: float = 10.0, rate: float = 0.005, every: float = 200.0
+    x: Labelled,
+    *,
+    alpha: Annotated[float, Option("logit of two equal codes")] = 10.0,
+    rate: Annotated[float, Option("growth of squared beta in a step")] = 0.005,
+    every: Annotated[int, Option("steps between two such changes", least=1)] = 200,
 ) -> Metrics:
-    """HashNet, with its continuation; `alpha` is divided by K."""
-    beta = losses.hashnet_beta(x.step, rate=rate, every=int(every))
+    """HashNet, with its continuation."""
+    beta = losses.hashnet_beta(x.step, rate=rate, every=every)
     values = losses.hashnet_loss(
         jnp.tanh(beta * x.u),
         jnp.tanh(beta * x.others),
@@ -160,7 +253,15 @@ def hashnet(
     return {"pair": _balanced(x, values)}
 
 
-def dch(x: Labelled, *, gamma: float = 20.0, quantisation: float = 0.1) -> Metrics:
+@hash_loss()
+def dch(
+    x: Labelled,
+    *,
+    gamma: Annotated[
+        float, Option("scale of the Cauchy distribution, in bits", least=1e-3)
+    ] = 20.0,
+    quantisation: Quantisation = 0.1,
+) -> Metrics:
     """DCH."""
     values = losses.dch_loss(x.u, x.others, x.similar, gamma=gamma)
     return {
@@ -170,36 +271,41 @@ def dch(x: Labelled, *, gamma: float = 20.0, quantisation: float = 0.1) -> Metri
     }
 
 
-def mihash(x: Labelled, *, bins: float = 16.0) -> Metrics:
-    """MIHash; as many bins as bits where `bins` is 0."""
+@hash_loss()
+def mihash(x: Labelled, *, bins: Bins = 16) -> Metrics:
+    """MIHash."""
     values = losses.mihash_loss(
         jnp.tanh(x.u),
         jnp.tanh(x.others),
         x.similar,
-        bins=int(bins) or None,
+        bins=bins or None,
         where=x.where,
     )
     return {"anchor": _mean_of_anchors(x, values)}
 
 
-def talr(x: Labelled, *, bins: float = 0.0) -> Metrics:
-    """TALR's simplified tie-aware AP; as many bins as bits where `bins` is 0."""
+@hash_loss()
+def talr(x: Labelled, *, bins: Bins = 0) -> Metrics:
+    """TALR's simplified tie-aware AP."""
     values = losses.talr_loss(
         jnp.tanh(x.u),
         jnp.tanh(x.others),
         x.similar,
-        bins=int(bins) or None,
+        bins=bins or None,
         where=x.where,
     )
     return {"anchor": _mean_of_anchors(x, values, dissimilar=False)}
 
 
+@hash_loss()
 def dtsh(
     x: Labelled,
     *,
-    margin: float = 5.0,
-    scale: float = 1.0,
-    quantisation: float = 1.0,
+    margin: Annotated[
+        float, Option("by which similar products are to exceed others")
+    ] = 5.0,
+    scale: Annotated[float, Option("scale of the inner product")] = 1.0,
+    quantisation: Quantisation = 1.0,
 ) -> Metrics:
     """DTSH."""
     values = losses.dtsh_loss(
@@ -211,7 +317,8 @@ def dtsh(
     }
 
 
-def greedyhash(x: Labelled, *, quantisation: float = 0.1) -> Metrics:
+@hash_loss(classifier=True, pairs=False)
+def greedyhash(x: Labelled, *, quantisation: Quantisation = 0.1) -> Metrics:
     """GreedyHash; the classifier is trained with H-Net."""
     return {
         "point": _mean_of_rows(x, losses.greedyhash_loss(x.u, x.label, x.centres)),
@@ -219,7 +326,8 @@ def greedyhash(x: Labelled, *, quantisation: float = 0.1) -> Metrics:
     }
 
 
-def csq(x: Labelled, *, quantisation: float = 0.05) -> Metrics:
+@hash_loss(fixed_centres=True, pairs=False)
+def csq(x: Labelled, *, quantisation: Quantisation = 0.05) -> Metrics:
     """CSQ."""
     bits = jnp.tanh(x.u)
     return {
@@ -229,14 +337,24 @@ def csq(x: Labelled, *, quantisation: float = 0.05) -> Metrics:
     }
 
 
-def dpn(x: Labelled, *, margin: float = 1.0) -> Metrics:
+@hash_loss(fixed_centres=True, pairs=False)
+def dpn(
+    x: Labelled,
+    *,
+    margin: Annotated[float, Option("by which each bit is to be on its side")] = 1.0,
+) -> Metrics:
     """DPN."""
     values = losses.dpn_loss(x.u, x.label, x.centres, margin=margin)
     return {"point": _mean_of_rows(x, values)}
 
 
+@hash_loss(fixed_centres=True, pairs=False)
 def orthohash(
-    x: Labelled, *, scale: float = 8.0, margin: float = 0.2, quantisation: float = 0.0
+    x: Labelled,
+    *,
+    scale: Annotated[float, Option("inverse temperature of the softmax")] = 8.0,
+    margin: CentreMargin = 0.2,
+    quantisation: Quantisation = 0.0,
 ) -> Metrics:
     """OrthoHash; its batch-normalised hash layer is H-Net's."""
     values = losses.orthohash_loss(x.u, x.label, x.centres, scale=scale, margin=margin)
@@ -246,15 +364,25 @@ def orthohash(
     }
 
 
-def ssdph(x: Labelled, *, scale: float = 19.2) -> Metrics:
-    """SSDPH's labelled part: class-balanced likelihood; `scale` is divided by K."""
+@hash_loss()
+def ssdph(
+    x: Labelled,
+    *,
+    scale: Annotated[float, Option("logit of two equal codes")] = 19.2,
+) -> Metrics:
+    """SSDPH's labelled part: class-balanced likelihood."""
     values = losses.hashnet_loss(
         jnp.tanh(x.u), jnp.tanh(x.others), x.similar, alpha=scale / x.u.shape[-1]
     )
     return {"pair": _balanced(x, values)}
 
 
-def ssdh(x: Labelled, *, margin: float = 1.0) -> Metrics:
+@hash_loss()
+def ssdh(
+    x: Labelled,
+    *,
+    margin: Annotated[float, Option("by which squared distances are to differ")] = 1.0,
+) -> Metrics:
     """SSDH's labelled part: triplets of sigmoid codes."""
     values = losses.triplet_margin_loss(
         jax.nn.sigmoid(x.u),
@@ -266,79 +394,38 @@ def ssdh(x: Labelled, *, margin: float = 1.0) -> Metrics:
     return {"anchor": _mean_of_anchors(x, values)}
 
 
-Method = Callable[..., Metrics]
-
-METHODS: dict[str, Method] = {
-    method.__name__: method
-    for method in (
-        ssah,
-        dsh,
-        dpsh,
-        dhn,
-        hashnet,
-        dch,
-        mihash,
-        talr,
-        dtsh,
-        greedyhash,
-        csq,
-        dpn,
-        orthohash,
-        ssdph,
-        ssdh,
-    )
-}
-"""Accepted words of `config.loss.name`."""
-
-FIXED_CENTRES = ("ssah", "csq", "dpn", "orthohash")
-"""Methods that draw codes to fixed centres; for the others centres are class means."""
-
-CLASSIFIERS = ("greedyhash",)
-"""Methods that train a classifier of codes."""
-
-POINTWISE = ("greedyhash", "csq", "dpn", "orthohash")
-"""Methods that compare no codes with each other."""
-
-
-LEAST = {"gamma": 1e-3, "every": 1.0}
-"""Least values of options that may not be 0."""
-
-
-def options(name: str) -> dict[str, float]:
-    """Options of a method with their presets."""
-    return {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(METHODS[name]).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-
-
-def parse_options(name: str, text: str) -> dict[str, float]:
-    """Options of a method from `"margin=0.3,scale=10"`.
+def parse_options(name: str, text: str) -> dict[str, int | float]:
+    """Options of a hash loss from `"margin=0.3,scale=10"`.
 
     Raises:
-        ValueError: if an option does not exist, or is no number of at least 0, or of
-            what `LEAST` asks for.
+        ValueError: if an option does not exist, or is no number that it accepts.
     """
-    known = options(name)
-    found: dict[str, float] = {}
+    known = HASH_LOSSES[name].options
+    found: dict[str, int | float] = {}
     for item in filter(None, map(str.strip, text.split(","))):
-        option, _, value = item.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        least = LEAST.get(option, 0.0)
-        if option not in known or not least <= number < float("inf"):
-            accepted = ", ".join(f"{k}={v:g}" for k, v in known.items())
+        key, _, value = item.partition("=")
+        option = known.get(key)
+        number = None if option is None else _number(option, value)
+        if number is None:
+            accepted = ", ".join(f"{k}={v.default:g}" for k, v in known.items())
+            least = 0 if option is None else option.least
+            whole = "whole " if option is not None and option.kind is int else ""
             raise ValueError(
-                f"found {item!r}, accepted for {name} are numbers of at least "
+                f"found {item!r}, accepted for {name} are {whole}numbers of at least "
                 f"{least:g}, by default {accepted}"
             )
-        found[option] = number
+        found[key] = number
     return found
 
 
-def build_method(name: str, changed: dict[str, float]) -> Method:
-    """The method of a config word, with these of its options changed."""
-    return partial(METHODS[name], **changed)
+def _number(option: Option, text: str) -> int | float | None:
+    """What a text says of an option; None for what that does not accept."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    most = 1 if option.kind is bool else float("inf")
+    if not option.least <= number <= most or number == float("inf"):
+        return None
+    # No half bins, no half truths.
+    return option.kind(number) if option.kind(number) == number else None

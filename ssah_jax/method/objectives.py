@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from ssah_jax import losses, pacing, similarity, transforms
 from ssah_jax.config import Config
-from ssah_jax.losses import by_name as methods
+from ssah_jax.losses.by_name import HASH_LOSSES, QUANTISATION, Labelled
 from ssah_jax.losses.reduce import all_rows, all_sum, first_row, masked_mean
 from ssah_jax.method.consistent import consistent_loss
 from ssah_jax.method.views import Generated, Views, generate, max_angle, propose
@@ -113,13 +113,6 @@ def consistent_on(config: Config) -> bool:
         or loss.consistent_graph > 0
         or loss.consistent_spread > 0
     )
-
-
-def method_options(config: Config) -> dict[str, float]:
-    """Options of the run's hash loss: fields of the config for "ssah", else parsed."""
-    if config.loss.name == "ssah":
-        return {name: getattr(config.loss, name) for name in methods.options("ssah")}
-    return methods.parse_options(config.loss.name, config.loss.options)
 
 
 def uses_unlabelled(config: Config) -> bool:
@@ -251,7 +244,7 @@ def hnet_objective(
     mean = partial(masked_mean, axis_name=axis_name)
     hash_ = partial(hash_images, config=config, axis_name=axis_name)
     codes, stats = hash_(params, state.batch_stats, views.labelled, domain="clean")
-    method = methods.build_method(weights.name, method_options(config))
+    method = partial(HASH_LOSSES[weights.name].terms, **weights.hash_options)
     number = len(views.label)
     labelled = _compare(codes, params, state, views.label, axis_name)
     terms = method(labelled) | _regularisers(codes, config=config, axis_name=axis_name)
@@ -279,7 +272,7 @@ def hnet_objective(
                 weight=weight[:number],
             )
         )
-        hard_terms.pop(methods.QUANTISATION, None)
+        hard_terms.pop(QUANTISATION, None)
         hard = sum(hard_terms.values(), jnp.zeros(()))
         total += weights.hard * hard
         unlabelled = (hard_codes[number:], plain, weight[number:])
@@ -416,7 +409,7 @@ def _compare(
     state: TrainState,
     label: Float[Array, "L C"],
     axis_name: str | None,
-) -> methods.Labelled:
+) -> Labelled:
     """Labelled codes beside those of the batch of all devices and of the bank."""
     others, similar, where = _pairs(codes, label, axis_name)
     if state.bank:
@@ -426,7 +419,7 @@ def _compare(
         similar = jnp.concatenate([similar, shared], axis=1)
         valid = jnp.broadcast_to(state.bank.valid, shared.shape)
         where = jnp.concatenate([where, valid], axis=1)
-    return methods.Labelled(
+    return Labelled(
         u=codes,
         others=others,
         label=label,
@@ -467,7 +460,7 @@ def _remember(
     centres, bank = state.centres, state.bank
     codes = all_rows(stop_gradient(codes), axis_name)
     label = all_rows(label, axis_name)
-    if config.loss.name not in methods.FIXED_CENTRES:
+    if not HASH_LOSSES[config.loss.name].fixed_centres:
         centres = losses.follow_class_means(centres, codes, label)
     if bank:
         bank = losses.update_bank(bank, codes, label)

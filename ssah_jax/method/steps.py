@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from ssah_jax import losses, pacing, similarity
 from ssah_jax.config import Config
-from ssah_jax.losses import by_name as methods
+from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.reduce import all_sum
 from ssah_jax.method.objectives import (
     Carried,
@@ -65,7 +65,7 @@ def init_state(
         stats = stats | ({scope: given["batch_stats"]} if scope in stats else {})
     # A number that no split of the same key reaches.
     loss_keys = jax.random.split(jax.random.fold_in(centre_key, 2**32 - 1))
-    if config.loss.name in methods.CLASSIFIERS:
+    if HASH_LOSSES[config.loss.name].classifier:
         shape = (num_classes, config.bits)
         params = params | {
             "classifier": jax.random.normal(loss_keys[0], shape) / config.bits**0.5
@@ -73,7 +73,7 @@ def init_state(
     centres = losses.class_centres(
         centre_key, num_classes=num_classes, bits=config.bits
     )
-    if config.loss.name not in methods.FIXED_CENTRES:
+    if not HASH_LOSSES[config.loss.name].fixed_centres:
         # Running means of unit vectors: longer ones would outlast hundreds of steps.
         centres = similarity.unit_rows(centres)
     share = 0.5 if config.data.multi_label else 1.0 / num_classes

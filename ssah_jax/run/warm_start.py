@@ -54,7 +54,7 @@ def load_backbone(config: Config, image_shape: tuple[int, int, int]) -> Starting
             variables = _of_run(Workdir(path), config)
             sha256 = _digest(variables)
         else:
-            check_others_weights(config)
+            check_others_weights(config.hnet)
             network = build_backbone(
                 hnet.backbone, norm=hnet.norm, share_stats=hnet.share_stats
             )

@@ -24,7 +24,7 @@ from ssah_jax.losses import by_name as methods
 from ssah_jax.method import objectives, steps
 from ssah_jax.method.views import make_views
 
-NAMES = list(methods.METHODS)
+NAMES = list(methods.HASH_LOSSES)
 ALONE = {"kind": "none"}
 SUPERVISED = {"consistent": 0.0, "consistent_pair": 0.0}
 
@@ -76,7 +76,7 @@ def test_each_method_trains_alone(name):
     "name", ["hashnet", slow("dtsh"), slow("greedyhash"), slow("csq")]
 )
 def test_methods_inside_ssah_are_the_same_on_eight_devices(name):
-    pairs = name not in methods.POINTWISE
+    pairs = methods.HASH_LOSSES[name].pairs
     config = small_config(
         loss={
             "name": name,
@@ -233,10 +233,9 @@ def test_options_of_a_method():
     config = from_config_dict(
         {"loss": {"name": "orthohash", "options": "scale=12, margin=0.3"}}
     )
-    assert objectives.method_options(config) == {"scale": 12.0, "margin": 0.3}
-    assert methods.options("orthohash") == {
-        "scale": 8.0,
-        "margin": 0.2,
+    assert config.loss.hash_options == {
+        "scale": 12.0,
+        "margin": 0.3,
         "quantisation": 0.0,
     }
     changed = alone("orthohash", options="margin=0.9")
@@ -273,6 +272,10 @@ def test_wrong_options_are_one_line(loss, message):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_method_has_presets_and_says_what_it_is(name):
-    assert methods.METHODS[name].__doc__
-    assert all(isinstance(v, float) for v in methods.options(name).values())
+def test_each_hash_loss_and_each_option_says_what_it_is(name):
+    hash_loss = methods.HASH_LOSSES[name]
+    assert hash_loss.terms.__doc__
+    assert hash_loss.terms.__name__ == name
+    for option in hash_loss.options.values():
+        assert option.sentence and not option.sentence.endswith(".")
+        assert type(option.default) is option.kind
