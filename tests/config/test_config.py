@@ -122,7 +122,7 @@ def changed(name, kind):
 
 
 # Accepted only beside another loss or adversary than the default; see
-# tests/test_methods.py and test_fields_that_must_fit_together.
+# tests/losses/test_by_name.py and test_fields_that_must_fit_together.
 @pytest.mark.parametrize(
     "name", [name for name in FIELDS if name not in ("loss.options", "anet.candidates")]
 )

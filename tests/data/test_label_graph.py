@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from feature_cases import data_set, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_features import data_set, write
 
 from ssah_jax import similarity
 from ssah_jax.config import ConfigError, from_config_dict

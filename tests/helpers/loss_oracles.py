@@ -34,6 +34,16 @@ def assert_gradient(function, oracle, x, weights, step=1e-5):
     )
 
 
+def gradient_of(function, *arguments):
+    return jax.grad(lambda *x: function(*x).sum(), tuple(range(len(arguments))))(
+        *on_device(*arguments)
+    )
+
+
+def on_device(*arrays):
+    return tuple(map(jnp.asarray, arrays))
+
+
 def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 

@@ -166,6 +166,15 @@ def fashion_mnist(path: Path, *, num_distinct: int = 500) -> None:
         )
 
 
+def left_over(root: Path) -> list[str]:
+    """Everything below `root` but locks and whole downloads."""
+    return sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    )
+
+
 def _cifar_records(images: np.ndarray, labels: np.ndarray) -> bytes:
     planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     return np.concatenate([labels.astype(np.uint8), planes], axis=1).tobytes()

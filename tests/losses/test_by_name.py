@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_steps import (
+from step_cases import (
     CLASSES,
     gradients_of,
     make_batch,
@@ -71,7 +71,7 @@ def test_each_method_trains_alone(name):
         assert cosine[same & others].mean() > cosine[~same].mean() + 0.25
 
 
-# One of each kind; test_losses_common.py has all losses on several devices.
+# One of each kind; test_common.py has all losses on several devices.
 @pytest.mark.parametrize(
     "name", ["hashnet", slow("dtsh"), slow("greedyhash"), slow("csq")]
 )

@@ -1,14 +1,8 @@
-"""What every public loss promises, asked of all of them in one table.
+"""What every public loss promises, asked of all of them in one table."""
 
-To add a loss, add a line to `LOSSES`: how to call it with the arguments of its kind,
-and which symmetries it does not have. Its equation is tested elsewhere, by an oracle.
-"""
-
-import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,127 +10,34 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from loss_table import (
+    LOSSES,
+    B,
+    C,
+    K,
+    M,
+    arguments,
+    both,
+    close,
+    is_of_pairs,
+    multi_hot,
+    shape_of,
+    signs,
+)
 
 from ssah_jax import losses
 from ssah_jax.losses.reduce import all_rows, masked_mean
 from ssah_jax.similarity import labels_overlap
 
 AXIS = "batch"
-# Distinct primes, so that an array's shape says what it is.
-B, M, K, C = 7, 11, 13, 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Loss:
-    """A loss as its kind calls it, always with `where` last.
-
-    The kinds: "pair" and "anchor" take u `[B, K]`, v `[M, K]`, similar `[B, M]`, where
-    `[B, M]` and return `[B, M]` and `[B]`; "point" takes u, labels `[B, C]`, centres
-    `[C, K]`, ties `[K]`, where `[B]`, and "code" takes u, where `[B]`: both return
-    `[B]`. "bit" takes the same and says something of the batch: `[K]` or `[K, K]`.
-
-    Attributes:
-        call: the loss with those arguments.
-        kind: see above.
-        flips: whether flipping the signs of some bits of all codes (and centres)
-            changes nothing.
-        permutes: whether the order of the bits changes nothing.
-    """
-
-    call: Callable[..., jax.Array]
-    kind: str
-    flips: bool = True
-    permutes: bool = True
-
-
-def of_pairs(function, kind="pair", **features):
-    def call(u, v, similar, where=None):
-        return function(u, v, similar, where=where)
-
-    return Loss(call, kind, **features)
-
-
-def of_points(function, ties=False, **features):
-    def call(u, labels, centres, bits, where=None):
-        extra = (bits,) if ties else ()
-        return function(u, labels, centres, *extra, where=where)
-
-    return Loss(call, "point", **features)
-
-
-def of_codes(function, kind="code", **features):
-    def call(u, where=None):
-        return function(u, where=where)
-
-    return Loss(call, kind, **features)
-
-
-# Few draws, so that no array of draws is as long as one that must not arise.
-SAMPLED = functools.partial(losses.dtsh_sampled_loss, jax.random.key(0), draws=3)
-
-LOSSES = {
-    "dsh_loss": of_pairs(losses.dsh_loss),
-    "dpsh_loss": of_pairs(losses.dpsh_loss),
-    "dhn_loss": of_pairs(losses.dhn_loss),
-    "hashnet_loss": of_pairs(losses.hashnet_loss),
-    "dch_loss": of_pairs(losses.dch_loss),
-    "logistic_pair_loss": of_pairs(losses.logistic_pair_loss),
-    "contrastive_loss": of_pairs(losses.contrastive_loss),
-    "ssdph_loss": of_pairs(losses.ssdph_loss),
-    "mihash_loss": of_pairs(losses.mihash_loss, "anchor"),
-    "talr_loss": of_pairs(losses.talr_loss, "anchor"),
-    "dtsh_loss": of_pairs(losses.dtsh_loss, "anchor"),
-    "dtsh_sampled_loss": of_pairs(SAMPLED, "anchor"),
-    "triplet_margin_loss": of_pairs(losses.triplet_margin_loss, "anchor"),
-    "greedyhash_loss": of_points(losses.greedyhash_loss),
-    "csq_loss": of_points(losses.csq_loss, ties=True),
-    "dpn_loss": of_points(losses.dpn_loss),
-    "orthohash_loss": of_points(losses.orthohash_loss),
-    "absolute_quantisation": of_codes(losses.absolute_quantisation),
-    "squared_quantisation": of_codes(losses.squared_quantisation),
-    "log_cosh_quantisation": of_codes(losses.log_cosh_quantisation),
-    "cubic_quantisation": of_codes(losses.cubic_quantisation),
-    "cosine_quantisation": of_codes(losses.cosine_quantisation),
-    "dch_quantisation": of_codes(losses.dch_quantisation),
-    "code_balance": of_codes(losses.code_balance, flips=False),
-    "bit_balance": of_codes(losses.bit_balance, "bit", permutes=False),
-    "bit_independence": of_codes(losses.bit_independence, "bit", permutes=False),
-}
 # Not functions of codes, but of A-Net's outputs.
 ADVERSARIAL = {"score_function_loss"}
 
 
 def named(*kinds):
     return [name for name, loss in LOSSES.items() if loss.kind in kinds]
-
-
-def normal(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def multi_hot(seed, rows):
-    rng = np.random.default_rng(seed)
-    labels = np.eye(C)[np.arange(rows) % C]
-    return np.maximum(labels, rng.random((rows, C)) < 0.2).astype(np.float32)
-
-
-def signs(seed, *shape):
-    return np.where(normal(seed, *shape) >= 0, 1.0, -1.0).astype(np.float32)
-
-
-def arguments(name, rows=B, columns=M, seed=0):
-    """Arguments of a loss but for `where`, the codes first."""
-    kind = LOSSES[name].kind
-    u = 0.6 * normal(seed, rows, K)
-    if kind in ("code", "bit"):
-        return (u,)
-    if kind == "point":
-        labels = multi_hot(seed + 1, rows)
-        return u, labels, signs(seed + 2, C, K), signs(seed + 3, K)
-    v = 0.6 * normal(seed + 4, columns, K)
-    labels, others = multi_hot(seed + 1, rows), multi_hot(seed + 5, columns)
-    similar = labels @ others.T > 0
-    return u, v, similar
 
 
 def mask(name, rows=B, columns=M, seed=6):
@@ -149,59 +50,8 @@ def mask(name, rows=B, columns=M, seed=6):
     return rng.random(rows) < 0.6
 
 
-def is_of_pairs(name):
-    return LOSSES[name].kind in ("pair", "anchor")
-
-
-def codes_of(name):
-    """Which arguments are codes."""
-    return (0, 1) if is_of_pairs(name) else (0,)
-
-
-def shape_of(name, *given):
-    """Shape of the values for these arguments."""
-    shapes = {"bit_balance": (K,), "bit_independence": (K, K)}
-    rows = given[2].shape if LOSSES[name].kind == "pair" else given[0].shape[:1]
-    return shapes.get(name, rows)
-
-
-@functools.cache
-def compiled(name):
-    """Values, and the gradient of their weighted sum for the codes; one program."""
-
-    def both(weights, where, *given):
-        def total(*given):
-            values = LOSSES[name].call(*given, where)
-            return jnp.sum(values * weights), values
-
-        grad = jax.grad(total, codes_of(name), has_aux=True)
-        of, values = grad(*given)
-        return values, of
-
-    return jax.jit(both)
-
-
-def both(name, *given, where=None):
-    """Values, and the gradient for the codes of their sum with random weights."""
-    if where is None:
-        shape = given[2].shape if is_of_pairs(name) else given[0].shape[:1]
-        where = np.ones(shape, bool)
-    weights = normal(9, *shape_of(name, *given))
-    return jax.tree.map(np.asarray, compiled(name)(weights, where, *given))
-
-
 def value(name, *given, where=None):
     return both(name, *given, where=where)[0]
-
-
-def gradient(name, *given, where=None):
-    return both(name, *given, where=where)[1]
-
-
-def close(found, wanted, rtol=2e-5):
-    wanted = np.asarray(wanted)
-    scale = max(np.abs(wanted).max(initial=0.0), 1e-3)
-    np.testing.assert_allclose(found, wanted, rtol=rtol, atol=rtol * scale)
 
 
 # The table.
@@ -430,64 +280,6 @@ def test_vmap_is_a_loop(name):
         close(one, value(name, *given, where=where))
 
 
-def hard_inputs(name):
-    """What goes wrong in training, for the kind of this loss."""
-    kind = LOSSES[name].kind
-    u, *rest = arguments(name)
-    edge = signs(11, B, K)
-    inputs = {
-        "saturated": (1e4 * edge, *rest),
-        "zero": (np.zeros_like(u), *rest),
-        "binary": (edge, *rest),
-        "duplicate": (np.repeat(u[:1], B, 0), *rest),
-    }
-    if kind in ("pair", "anchor"):
-        v, similar = rest
-        none, all_ = np.zeros_like(similar), np.ones_like(similar)
-        self = np.resize(u, v.shape)
-        inputs |= {
-            "all saturated": (1e4 * edge, 1e4 * signs(12, M, K), similar),
-            "all zero": (np.zeros_like(u), np.zeros_like(v), similar),
-            "all binary": (edge, signs(12, M, K), similar),
-            "itself": (u, self, similar),
-            "itself, saturated": (1e4 * np.sign(u), 1e4 * np.sign(self), similar),
-            "opposite": (1e4 * np.sign(u), -1e4 * np.sign(self), similar),
-            "no similar pair": (u, v, none),
-            "all similar": (u, v, all_),
-            "none similar, saturated": (1e4 * edge, 1e4 * signs(12, M, K), none),
-            "one pair": (u[:1], v[:1], similar[:1, :1]),
-        }
-    else:
-        inputs["one row"] = (u[:1], *(x[:1] for x in rest[:1]), *rest[1:])
-    if kind == "point":
-        inputs["no label"] = (u, np.zeros_like(rest[0]), *rest[1:])
-        inputs["all labels"] = (1e4 * edge, np.ones_like(rest[0]), *rest[1:])
-    return inputs
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_values_and_gradients_are_finite(name):
-    for case, given in hard_inputs(name).items():
-        values, of = both(name, *given)
-        assert np.isfinite(values).all(), case
-        assert all(np.isfinite(x).all() for x in of), case
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_bfloat16_codes_are_reduced_in_float32(name):
-    given = list(map(jnp.asarray, arguments(name)))
-    rounded = list(given)
-    for index in codes_of(name):
-        given[index] = given[index].astype(jnp.bfloat16)
-        rounded[index] = given[index].astype(jnp.float32)
-    (found, of), (wanted, of_rounded) = both(name, *given), both(name, *rounded)
-    assert found.dtype == np.float32
-    close(found, wanted, rtol=1e-6)
-    for a, b in zip(of, of_rounded, strict=True):
-        assert a.dtype == jnp.bfloat16
-        close(a.astype(np.float32), b, rtol=1e-2)
-
-
 # Devices.
 
 
@@ -535,55 +327,3 @@ def test_rows_of_four_devices_against_columns_of_all(name):
     close(found, mean)
     close(values, one)
     close(of, of_one)
-
-
-# Memory.
-
-
-def arrays(jaxpr):
-    """Every array a program makes, with those of programs inside it."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            if hasattr(variable.aval, "shape"):
-                yield variable.aval
-        for inner in jax.tree.leaves(list(equation.params.values())):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                yield from arrays(inner)
-
-
-def largest_array(function, *given):
-    jaxpr = jax.make_jaxpr(function)(*map(jnp.asarray, given)).jaxpr
-    return max(arrays(jaxpr), key=lambda x: x.size)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_no_array_has_three_of_the_sizes(name):
-    given = arguments(name)
-    found = largest_array(
-        jax.value_and_grad(lambda *x: jnp.sum(LOSSES[name].call(*x)), codes_of(name)),
-        *given,
-    )
-    # Not even the least product of three of its sizes, of which B M M (every triplet)
-    # and B C K (every difference from a centre) are what an equation invites.
-    least = {"pair": B * M * M, "anchor": B * M * M, "point": B * C * K}
-    assert found.size < least.get(LOSSES[name].kind, B * K * K), found
-
-
-def test_a_large_array_inside_a_loop_is_found():
-    def looped(u, v):
-        return jax.lax.map(lambda row: jnp.sum(row[None] * v, -1), u)
-
-    def large(u, v):
-        return jnp.sum(u[:, None] * v[None], -1)
-
-    u, v = jnp.asarray(normal(0, B, K)), jnp.asarray(normal(1, M, K))
-    assert largest_array(looped, u, v).shape == (M, K)
-    for function in (jax.jit(large), jax.checkpoint(large), jax.grad(looped_sum)):
-        assert largest_array(function, u, v).shape == (B, M, K)
-
-
-def looped_sum(u, v):
-    """A loop whose gradient keeps what each turn made."""
-    rows = jax.lax.map(lambda row: jnp.sum(jnp.exp(row[None] * v), -1), u)
-    return jnp.sum(rows)

@@ -28,7 +28,7 @@ from ssah_jax.losses.consistency import (
     ssdph_loss,
 )
 
-# Compiled, for they are called often; eagerly they are in test_losses_common.
+# Compiled, for they are called often; eagerly they are in test_common.
 graph_pairs = jax.jit(graph.graph_pairs, static_argnames=("neighbours", "far"))
 contrastive_loss = jax.jit(graph.contrastive_loss, static_argnames="margin")
 triplet_margin_loss = jax.jit(graph.triplet_margin_loss, static_argnames="margin")

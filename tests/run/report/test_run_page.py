@@ -1,57 +1,18 @@
 """The report: complete in itself, tolerant of what is missing, safe to open."""
 
 import base64
-import io
 import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from report_cases import Page, fill, make_gallery, make_results
 
-from ssah_jax.run.report.gallery import Gallery, write_gallery
-from ssah_jax.run.report.pictures import draw_picture, draw_strip
+from ssah_jax.run.report.pictures import draw_strip
 from ssah_jax.run.report.run_page import write_report
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and collects what the tests look at."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.source = path.read_text()
-        self.feed(self.source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-    def labels(self) -> list[str]:
-        return [
-            attrs.get("aria-label") or "" for tag, attrs in self.tags if tag == "svg"
-        ]
 
 
 def make_rows() -> list[dict]:
@@ -73,96 +34,6 @@ def make_rows() -> list[dict]:
         if step % 50 == 0:
             rows.append({"step": step, "validation/map": step / 250})
     return rows
-
-
-def make_results() -> dict:
-    return {
-        "map": 0.71234,
-        "map_stable": 0.7,
-        "map_optimistic": 0.75,
-        "map_pessimistic": 0.65,
-        "precision_at": {"100": 0.8, "500": 0.7},
-        "ndcg": 0.8125,
-        "map_per_class": {
-            "0": {
-                "map": 0.61,
-                "optimistic": 0.64,
-                "pessimistic": 0.5925,
-                "num_query": 40,
-            },
-            "1": {
-                "map": None,
-                "optimistic": None,
-                "pessimistic": None,
-                "num_query": 0,
-            },
-            "2": {
-                "map": 0.83,
-                "optimistic": 0.85,
-                "pessimistic": 0.8,
-                "num_query": 1060,
-            },
-        },
-        "code_statistics": {
-            "balance": [0.5, 0.875, 1.0],
-            "entropy": 0.5145,
-            "max_correlation": 0.25,
-            "most_correlated": [0, 1],
-            "constant_bits": [2],
-            "num_codes": 1500,
-            "num_distinct": 1234,
-            "largest_share": 0.0425,
-        },
-        "pr_curve": {
-            "radius": [0, 1, 2],
-            "precision": [0.0, 0.9, 0.5],
-            "recall": [0.0, 0.4, 1.0],
-        },
-        "precision_radius2": 0.6,
-        "protocol": "digits_100",
-        "bits": 16,
-        "num_query": 100,
-        "num_database": 1500,
-        "num_labelled": 50,
-        "seed": 12345,
-        "steps": 200,
-        "wall_seconds": 61.25,
-        "versions": {"jax": "0.10.2"},
-    }
-
-
-def make_gallery(directory: Path, *, labels: str = "cat", name: str = "a.jpg") -> None:
-    """Two queries; the worst one's nearest image has lost its picture."""
-
-    def about(index: int) -> dict:
-        picture = f"image_{index:06d}.png"
-        return {"index": index, "id": name, "labels": [labels], "picture": picture}
-
-    def near(index: int, *, distance: int, hit: bool) -> dict:
-        return about(index) | {"distance": distance, "hit": hit}
-
-    found = [near(11, distance=0, hit=True), near(12, distance=3, hit=False)]
-    queries = [
-        {"group": "worst", "average_precision": 0.125, **about(3)}
-        | {"neighbours": [near(13, distance=7, hit=False)]},
-        {"group": "best", "average_precision": 0.975, **about(2)}
-        | {"neighbours": found},
-    ]
-    pictures = {
-        index: draw_picture(np.full((4, 4, 1), index, np.uint8))
-        for index in (2, 3, 11, 12)
-    }
-    write_gallery(directory, Gallery(queries, pictures))
-
-
-def fill(workdir: Path, *, rows=None, results=None, config=None) -> None:
-    if rows is not None:
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (workdir / "metrics.jsonl").write_text(text)
-    if results is not None:
-        (workdir / "results.json").write_text(json.dumps(results))
-    if config is not None:
-        (workdir / "config.json").write_text(json.dumps(config))
 
 
 def test_the_whole_page(tmp_path):
@@ -351,128 +222,6 @@ def test_of_many_strips_some_and_of_heavy_ones_small_pictures(tmp_path):
     assert path.stat().st_size < 400_000 < (strips / "step_002100.png").stat().st_size
 
 
-def class_rows(page: Page) -> list[str]:
-    """First and third cell of each row of the classes."""
-    tables = re.findall(r'<table class="classes">.*?</table>', page.source, re.DOTALL)
-    rows = re.findall(
-        r'<tr><th scope="row">(.*?)</th><td>.*?</td><td[^>]*>(.*?)</td>',
-        "".join(tables),
-    )
-    return [f"{name} {value}" for name, value in rows]
-
-
-def test_classes_by_name_from_best_to_worst(tmp_path):
-    fill(tmp_path, results=make_results())
-    model = {"class_names": ["<b>cat</b>", "dog", "sky"]}
-    (tmp_path / "model.json").write_text(json.dumps(model))
-    page = Page(write_report(tmp_path))
-    assert class_rows(page) == ["sky 0.830", "&lt;b&gt;cat&lt;/b&gt; 0.610"]
-    assert "Without queries, so not shown: 1." in page.text
-    assert "1,060" in page.text
-    bars = [attrs for _, attrs in page.tags if attrs.get("class") == "track"]
-    assert [bar["aria-label"] for bar in bars] == ["0.800 to 0.850", "0.593 to 0.640"]
-    # Percents of the track: the bar spans the bounds, and the dot is the value.
-    styles = [
-        attrs["style"]
-        for _, attrs in page.tags
-        if attrs.get("class") in {"range", "dot"}
-    ]
-    assert styles[:2] == ["left:80.00%;width:5.00%", "left:83.00%"]
-    assert styles[2:] == ["left:59.25%;width:4.75%", "left:61.00%"]
-
-
-def test_classes_without_names(tmp_path):
-    fill(tmp_path, results=make_results())
-    page = Page(write_report(tmp_path))
-    assert class_rows(page) == ["Class 2 0.830", "Class 0 0.610"]
-
-
-@pytest.mark.parametrize("number", [40, 41, 200])
-def test_of_many_classes_the_best_and_the_worst(tmp_path, number):
-    values = np.random.default_rng(0).permutation(number) / number
-    per_class = {
-        str(i): {"map": v, "optimistic": v, "pessimistic": v, "num_query": 5}
-        for i, v in enumerate(values.tolist())
-    }
-    fill(tmp_path, results={"map_per_class": per_class})
-    page = Page(write_report(tmp_path))
-    best = [f"Class {i} {values[i]:.3f}" for i in np.argsort(-values)]
-    wanted = best if number <= 40 else best[:20] + best[-20:]
-    assert class_rows(page) == wanted
-    assert (f"{number} classes; shown are 20" in page.text) == (number > 40)
-
-
-def test_statistics_of_the_codes(tmp_path):
-    results = make_results()
-    fill(tmp_path, results=results)
-    page = Page(write_report(tmp_path))
-    for shown in [
-        "1,234 of 1,500 database images",
-        "4.2%",
-        "0.5145",
-        "+1 in 100.0%, bit 2",
-        "0.2500, bits 0 and 1 counted from 0",
-        "1: 2",
-    ]:
-        assert shown in page.text
-    results["code_statistics"] |= {"most_correlated": None, "constant_bits": []}
-    fill(tmp_path, results=results)
-    text = Page(write_report(tmp_path)).text
-    assert "0.2500\n" in text and "Constant bitsnone" in text
-
-
-def test_queries_are_shown_with_what_is_found(tmp_path):
-    make_gallery(tmp_path / "gallery")
-    page = Page(write_report(tmp_path))
-    assert page.text.index("Best queries") < page.text.index("Worst queries")
-    assert "Typical queries" not in page.text
-    assert "AP 0.975" in page.text and "1 of 2 are hits" in page.text
-    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert [attrs["alt"] for attrs in pictures] == [
-        "Query: cat, a.jpg",
-        "1: hit, distance 0, cat, a.jpg",
-        "2: miss, distance 3, cat, a.jpg",
-        "Query: cat, a.jpg",
-    ]
-    shades = [
-        round(255 * float(imread(io.BytesIO(data), format="png").ravel()[0]))
-        for data in (
-            base64.b64decode((attrs["src"] or "").split(",")[1]) for attrs in pictures
-        )
-    ]
-    assert shades == [2, 11, 12, 3]
-    assert "1: miss, distance 7, cat (no picture)" in page.text
-    # Marked by a sign and the kind of frame, not by colour alone.
-    items = [attrs["class"] for tag, attrs in page.tags if tag == "li"]
-    assert items == ["hit", "miss", "miss"]
-    assert page.text.count("✓ 0") == 1 and "✗ 3" in page.text and "✗ 7" in page.text
-    assert ".hit img { border: 3px solid" in page.source
-    assert ".miss img { border: 3px dashed" in page.source
-
-
-def test_a_gallery_reaches_no_file_outside_it(tmp_path):
-    make_gallery(tmp_path / "gallery")
-    path = tmp_path / "gallery" / "gallery.json"
-    (tmp_path / "secret.png").write_bytes(b"secret")
-    path.write_text(path.read_text().replace("image_000002.png", "../secret.png"))
-    assert (
-        base64.b64encode(b"secret").decode() not in write_report(tmp_path).read_text()
-    )
-
-
-def test_long_series_are_thinned(tmp_path):
-    sizes = []
-    for number in (500, 5000):
-        rng = np.random.default_rng(0)
-        rows = [
-            {"step": i, "loss/total": v}
-            for i, v in enumerate(rng.uniform(size=number).tolist())
-        ]
-        fill(tmp_path, rows=rows)
-        sizes.append(write_report(tmp_path).stat().st_size)
-    assert sizes[1] < 1.2 * sizes[0]
-
-
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -573,33 +322,3 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, name, text):
     with pytest.raises(ValueError, match=name) as caught:
         write_report(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("shape", [(28, 28), (5, 9), (120, 130)])
-def test_a_strip_shows_every_pixel(channels, shape):
-    rng = np.random.default_rng(0)
-    images = rng.uniform(-0.2, 1.2, (3, *shape, channels)).astype(np.float32)
-    generated = rng.uniform(0, 1, (3, *shape, channels)).astype(np.float32)
-    png = imread(io.BytesIO(draw_strip(images, generated)), format="png")
-    height, width = shape
-    factor = max(1, 96 // max(shape))
-    assert png.shape == (2 * factor * height + 4, 3 * factor * width + 8, 4)
-    for row, batch in enumerate((images, generated)):
-        for column in range(3):
-            for y, x in ((0, 0), (height - 1, width - 1), (height // 2, 1)):
-                top = row * (factor * height + 4) + factor * y
-                left = column * (factor * width + 4) + factor * x
-                cell = png[top : top + factor, left : left + factor]
-                want = np.broadcast_to(np.clip(batch[column, y, x], 0, 1), 3)
-                np.testing.assert_allclose(
-                    cell[..., :3] - want, np.zeros_like(cell[..., :3]), atol=0.51 / 255
-                )
-                assert (cell[..., 3] == 1).all()
-    assert (png[factor * height : factor * height + 4, :, 3] == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(0, 4, 4, 1), (2, 4, 4, 2)])
-def test_a_strip_of_nothing_is_refused(shape):
-    with pytest.raises(ValueError, match="images: found shape"):
-        draw_strip(np.zeros(shape), np.zeros(shape))
