@@ -1,13 +1,17 @@
 """Semi-supervised self-paced adversarial hashing in JAX.
 
 Pure functions for anybody's JAX code: `losses`, `transforms`, `retrieval`, `pacing`,
-`similarity`. The method that is built from them: `method`, `run`.
+`similarity`, each imported when it is first looked up. The method that is built from
+them: `method`; a run of it: `run`; the command line: `cli`.
 """
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from ssah_jax._version import __version__
+if TYPE_CHECKING:
+    from ssah_jax import losses, pacing, retrieval, similarity, transforms
+
+__version__ = "0.1.0"
 
 __all__ = [
     "__version__",
@@ -19,8 +23,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Imports a module once it is asked for: `retrieval` reads and writes files."""
+def __getattr__(name: str) -> Any:
+    """Imports a public module when it is asked for, so that `ssah --help` is quick."""
     if name in __all__:
-        return importlib.import_module(f"ssah_jax.{name}")
-    raise AttributeError(f"module 'ssah_jax' has no attribute {name!r}")
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,26 +1,79 @@
-"""The console script `ssah`: one subcommand a module, imported when it is asked for."""
+"""The command line: `ssah COMMAND`, `python -m ssah_jax`, train.py and eval.py.
 
-import argparse
+One module a subcommand, imported when it is asked for. `ssah_jax.cli.NAME` has
+`add_arguments(parser)` and `run(options) -> int`; mistakes are raised, and told here.
+"""
+
+import contextlib
 import importlib
+import io
+import os
 import signal
 import sys
+import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NamedTuple
 
-SUBCOMMANDS = {
-    "prepare": "download a data set and make it ready for training",
-    "features": "compute features by a frozen backbone, once, to train on",
-    "encode": "hash images into binary codes, by a trained run",
-    "index": "make codes searchable",
-    "search": "find the indexed images nearest to a query image",
-    "weights": "download weights that others trained, and verify them",
+import ssah_jax
+from ssah_jax.cli.arguments import Parser
+from ssah_jax.cli.errors import (
+    CLOSED_PIPE,
+    INTERRUPTED,
+    USER_ERROR,
+    UserError,
+    disk_trouble,
+    one_line,
+    setting_up,
+)
+
+
+class Command(NamedTuple):
+    """What `ssah --help` says of a subcommand.
+
+    Attributes:
+        purpose: what it does, in a line.
+        example: its arguments, such that a reader can begin with them.
+        takes_config: whether `--config.FIELD=VALUE` may be among its arguments.
+    """
+
+    purpose: str
+    example: str
+    takes_config: bool = False
+
+
+COMMANDS = {
+    "train": Command(
+        "train a hashing network, or resume an interrupted run",
+        "--config digits --config.bits=64 --workdir RUN",
+        takes_config=True,
+    ),
+    "eval": Command(
+        "evaluate a run's retrieval again, from one of its checkpoints",
+        "--workdir RUN --step best",
+    ),
+    "prepare": Command("download a data set and make it ready for training", "cifar10"),
+    "features": Command(
+        "compute features by a frozen backbone, once, to train on",
+        "cifar10 --backbone resnet50 --image-size 224 --out features",
+        takes_config=True,
+    ),
+    "encode": Command(
+        "hash images into binary codes, by a trained run",
+        "--workdir RUN photos --out codes.parquet",
+    ),
+    "index": Command(
+        "make codes searchable", "codes.parquet --kind flat --out photos.index"
+    ),
+    "search": Command(
+        "find the indexed images nearest to a query image",
+        "--workdir RUN --index photos.index query.jpg -k 10 --html found.html",
+    ),
+    "weights": Command(
+        "download weights that others trained, and verify them",
+        "hf:timm/resnet50.a1_in1k --out resnet50.safetensors",
+    ),
 }
-"""Name and purpose of each; module `ssah_jax.cli.NAME` has `add_arguments(parser)`
-and `run(options) -> int`."""
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as that of shells."""
 
 _INSISTENCE = 2.0
 
@@ -32,25 +85,101 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0 for success, 1 for a check that found something,
-        `ssah_jax.cli.flags.USER_ERROR` for a mistake of the user's, told in one line on
-        standard error, and `INTERRUPTED` for Ctrl-C.
+        The exit status: 0 for success, 1 for a check that found something or training
+        that diverged, `USER_ERROR` for a mistake of the user's or a full disk, told in
+        one line on standard error, `INTERRUPTED` for Ctrl-C, and `CLOSED_PIPE` where
+        nobody reads what is printed.
     """
+    _print_anything()
     try:
         with _insistent_interrupts():
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            status = _run(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # What is still in the buffer would be tried again at exit.
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except Exception as error:
-        # Not at the top: configuration and data would be loaded for --help.
-        from ssah_jax.cli.flags import USER_ERROR, UserError
-        from ssah_jax.data.source import DataError
-
-        if not isinstance(error, UserError | DataError | _UsageError):
+        told = _told(error)
+        if not told:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr)
         return USER_ERROR
+
+
+def _run(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else ""
+    parser = _parser(name)
+    fields: list[str] = []
+    asks = {"-h", "--help", "--help-config"} & set(arguments)
+    if name in COMMANDS and COMMANDS[name].takes_config and not asks:
+        # Not at the top: it loads models and data, which --help does without.
+        from ssah_jax.cli.config_option import split_fields
+
+        with setting_up():
+            fields, arguments = split_fields(arguments)
+    try:
+        options, unknown = parser.parse_known_args(arguments)
+    except SystemExit:  # --help or --version
+        return 0
+    command = options.subparsers.choices[options.command]
+    if unknown:
+        command.refuse(unknown)
+    options.fields = fields
+    return int(_module(options.command).run(options))
+
+
+def _parser(name: str) -> Parser:
+    """The parser of all commands, with the arguments of the one that is called."""
+    examples = [f"  ssah {each} {c.example}" for each, c in COMMANDS.items()]
+    parser = Parser(
+        prog="ssah",
+        description="Semi-supervised hashing for image retrieval: short binary codes "
+        "from few labelled\nand many unlabelled images.",
+        epilog="\n".join(
+            ["examples:", *examples, "", "ssah COMMAND --help describes its options."]
+        ),
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"ssah_jax {ssah_jax.__version__}"
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    parser.set_defaults(subparsers=subparsers)
+    for each, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            each,
+            help=command.purpose,
+            description=f"{command.purpose[0].upper()}{command.purpose[1:]}.\n\n"
+            f"example: ssah {each} {command.example}",
+        )
+        if each == name:
+            _module(name).add_arguments(subparser)
+    return parser
+
+
+def _module(name: str) -> types.ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _told(error: BaseException) -> str:
+    """What the user is to know of an error; empty if it is a defect of ours."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    from ssah_jax.data.source import DataError
+
+    return one_line(error) if isinstance(error, DataError) else disk_trouble(error)
+
+
+def _print_anything() -> None:
+    """Let no name end a command because the terminal's encoding lacks a letter."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -79,33 +208,3 @@ def _insistent_interrupts() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before:
             signal.signal(number, handler)
-
-
-class _UsageError(Exception):
-    """A mistake in the arguments."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message}; see {self.prog} --help")
-
-
-def _run(arguments: list[str]) -> int:
-    parser = _Parser(
-        prog="ssah", description="Semi-supervised hashing for image retrieval."
-    )
-    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    module = None
-    for name, purpose in SUBCOMMANDS.items():
-        subparser = subparsers.add_parser(name, help=purpose, description=purpose)
-        if arguments[:1] == [name]:
-            module = importlib.import_module(f"ssah_jax.cli.{name}")
-            module.add_arguments(subparser)
-    try:
-        options = parser.parse_args(arguments)
-    except SystemExit:  # --help
-        return 0
-    assert module is not None  # the parser takes no other command
-    return int(module.run(options))

@@ -12,8 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from ssah_jax.cli.arguments import add_run, as_images, as_path
+
 # Cheap: it imports PyArrow when it uses it.
-from ssah_jax.retrieval.code_files import CodeFileError, CodeWriter, shard_path
+from ssah_jax.retrieval.code_files import (
+    CodeFileError,
+    CodeWriter,
+    shard_path,
+    unusable,
+)
 
 # `ssah encode --help` should not wait for models and data: they are imported where
 # they are used, and named in full in annotations.
@@ -53,13 +60,14 @@ class EncodeSummary:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah encode`."""
     parser.epilog = (
-        "An image is called by its path as given: a relative one stays relative. "
+        "An image is called by its path as given: a relative one stays relative.\n"
         "Interrupted, the same command goes on where it was."
     )
-    add_workdir_arguments(parser)
+    add_run(parser)
     parser.add_argument(
         "images",
         metavar="IMAGES",
+        type=as_images,
         nargs="+",
         help="image files, folders (with all below them), quoted patterns such as "
         "'photos/**/*.jpg', or @FILE with a path a line",
@@ -67,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
+        type=as_path,
         required=True,
         help="the file of codes to write, such as codes.parquet",
     )
@@ -79,23 +88,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
-
-
-def add_workdir_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that say which run encodes."""
-    parser.add_argument(
-        "--workdir",
-        metavar="RUN",
-        required=True,
-        help="the directory of a run of train.py; its training data are not needed",
-    )
-    parser.add_argument(
-        "--step",
-        metavar="last|best|N",
-        default="last",
-        help="which checkpoint: the last one (default), the best on validation "
-        "queries, or that of step N",
     )
 
 
@@ -113,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
             readable image.
         DataError: an image cannot be read, with `--on-error raise`.
     """
-    from ssah_jax.cli.flags import UserError, setting_up
+    from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
 
     with setting_up():
@@ -281,6 +273,7 @@ def encode_images(
     check_out(path, overwrite=overwrite)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(path))
         writer = stack.enter_context(
             _open_writer(encoder, path, names, overwrite=overwrite)
         )
@@ -339,6 +332,31 @@ def check_out(path: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{where}: found no folder to write it in, expected one")
     if path.exists() and not overwrite:
         raise ValueError(f"{where}: is there already; replace it with --overwrite")
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing the same file, which would mix their rows."""
+    from filelock import FileLock, Timeout
+
+    from ssah_jax.data.images import printable
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CodeFileError(
+            f"{printable(str(path))}: another process is writing it, accepted is one "
+            "at a time"
+        ) from error
+    except OSError as error:
+        raise unusable(path, error, "a place to write to") from error
+    try:
+        yield
+    finally:
+        # While it is held: what others open from here on is a new one.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _open_writer(

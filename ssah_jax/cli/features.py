@@ -5,6 +5,8 @@ import dataclasses
 import sys
 import time
 
+from ssah_jax.cli.arguments import as_path
+
 STORED = ("float16", "float32")
 DTYPES = ("float32", "bfloat16")
 
@@ -12,19 +14,24 @@ DTYPES = ("float32", "bfloat16")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah features`."""
     parser.epilog = (
-        "Interrupted, the same command goes on where it was. Train on DIR by "
-        "--config.data.source=features --config.data.path=DIR "
-        "--config.hnet.backbone=features --config.anet.kind=none "
+        "Interrupted, the same command goes on where it was. Train on DIR by\n"
+        "--config.data.source=features --config.data.path=DIR \\\n"
+        "--config.hnet.backbone=features --config.anet.kind=none \\\n"
         "--config.data.max_shift=0 --config.data.flip=False."
     )
     parser.add_argument(
         "config",
         metavar="CONFIG",
-        help="whose images: a file as train.py takes it, presets after a colon, such "
-        "as configs/fashion_mnist.py:data.path=DATA",
+        help="whose images: a name or file as of `ssah train --config`, presets after "
+        "a colon, such as fashion_mnist:data.path=DATA; --config.FIELD=VALUE sets "
+        "fields as well",
     )
     parser.add_argument(
-        "--out", metavar="DIR", required=True, help="the directory to write"
+        "--out",
+        metavar="DIR",
+        type=as_path,
+        required=True,
+        help="the directory to write",
     )
     parser.add_argument(
         "--backbone", metavar="NAME", help="(default: the configuration's)"
@@ -32,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="WEIGHTS",
+        type=as_path,
         help="a file, hf:OWNER/NAME, torchvision:NAME, or default for the backbone's "
         "own (default: the configuration's, if any, else the backbone's own)",
     )
@@ -71,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
         UserError: arguments, configuration, images, weights or DIR do not fit.
         DataError: an image cannot be read, or DIR cannot be written.
     """
-    from ssah_jax.cli.flags import UserError, read_config_file, setting_up
+    from ssah_jax.cli.config_option import read_config
+    from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
     from ssah_jax.run.evaluators import versions
     from ssah_jax.run.experiment import load_source
@@ -85,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(f"{name}: found {found}, accepted is at least {least}")
     started = time.monotonic()
     with setting_up():
-        config = read_config_file(options.config)
+        config = read_config(options.config, options.fields)
         if config.data.source == "features":
             raise ValueError(
                 "CONFIG: found the source features, accepted is one of images"

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from ssah_jax.cli.arguments import as_path
 from ssah_jax.cli.encode import check_out
 
 # Cheap: they import FAISS and PyArrow when they use them.
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "codes",
         metavar="CODES",
+        type=as_path,
         nargs="+",
         help="files of codes that `ssah encode` wrote with one model, or folders of "
         "them",
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
+        type=as_path,
         required=True,
         help="the index to write, such as photos.index",
     )
@@ -59,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or files do not fit, or the index cannot be written.
     """
-    from ssah_jax.cli.flags import setting_up
+    from ssah_jax.cli.errors import setting_up
     from ssah_jax.data.images import printable
 
     names = [name for kind in OPTIONS.values() for name in kind]

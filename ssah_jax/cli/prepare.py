@@ -2,6 +2,8 @@
 
 import argparse
 
+from ssah_jax.cli.arguments import as_path
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah prepare`."""
@@ -14,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
+        type=as_path,
         default="",
         help="where data sets are kept (default: ~/tensorflow_datasets, or the "
         "environment's TFDS_DATA_DIR)",
@@ -22,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         metavar="DIR",
+        type=as_path,
         default="",
         help="a directory that holds the original files; nothing is downloaded",
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssah_jax.cli.search import Hit, QueryResult
+from ssah_jax.cli.found import Hit, QueryResult
 from ssah_jax.data.images import decode, image_files, printable
 from ssah_jax.data.source import DataError
 

@@ -3,67 +3,37 @@
 import argparse
 import dataclasses
 import json
-import unicodedata
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ssah_jax.cli.encode import (
-    add_workdir_arguments,
-    find_names,
-    images_as_in_training,
-    load,
-)
+from ssah_jax.cli.arguments import add_run, as_images, as_path
+from ssah_jax.cli.encode import find_names, images_as_in_training, load
+from ssah_jax.cli.found import Hit, QueryResult, as_json, as_table
 from ssah_jax.retrieval.code_files import CodeFileError
 from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
 
 # As in ssah_jax.cli.encode.
 if TYPE_CHECKING:
+    import ssah_jax.data.reading
     import ssah_jax.run.encoder
-
-
-@dataclasses.dataclass(frozen=True)
-class Hit:
-    """An indexed image that was found.
-
-    Attributes:
-        rank: 1 for the nearest.
-        distance: Hamming distance to the query, in bits, 0 .. K.
-        id: what the image was called when it was encoded.
-        labels: names of what it shows, empty where not known.
-    """
-
-    rank: int
-    distance: int
-    id: str
-    labels: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class QueryResult:
-    """What was found for one query.
-
-    Attributes:
-        query: the query's name.
-        hits: nearest first; of equal distances, the one indexed first.
-    """
-
-    query: str
-    hits: tuple[Hit, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah search`."""
-    add_workdir_arguments(parser)
+    add_run(parser)
     parser.add_argument(
         "--index",
         metavar="FILE",
+        type=as_path,
         required=True,
         help="what `ssah index` wrote of codes of the same run and step",
     )
     parser.add_argument(
         "queries",
         metavar="QUERY",
+        type=as_images,
         nargs="+",
         help="images to search for: files, folders, quoted patterns, or @FILE with a "
         "path a line",
@@ -91,11 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html",
         metavar="FILE",
+        type=as_path,
         help="also write a page with thumbnails, complete in itself",
     )
     parser.add_argument(
         "--root",
         metavar="DIR",
+        type=as_path,
         help="where relative paths of indexed images start, for the thumbnails "
         "(default: the working directory)",
     )
@@ -108,13 +80,14 @@ def run(options: argparse.Namespace) -> int:
         options: of the arguments above.
 
     Returns:
-        0.
+        0, or 1 if some queries could not be read.
 
     Raises:
         UserError: arguments, run, index, query or page do not fit.
     """
-    from ssah_jax.cli.flags import UserError, setting_up
+    from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
+    from ssah_jax.data.reading import SkippedImages
     from ssah_jax.run.workdir import write_atomically
 
     with setting_up():
@@ -128,17 +101,20 @@ def run(options: argparse.Namespace) -> int:
         encoder = load(options.workdir, options.step)
         check_fingerprint(index, encoder.fingerprint)
         images_as_in_training(encoder, names)
+    skipped = SkippedImages(num_images=len(names), max_share=1.0)
     try:
         results = search_images(
-            encoder, index, names, k=options.k, radius=options.radius
+            encoder, index, names, k=options.k, radius=options.radius, skipped=skipped
         )
     except CodeFileError as error:  # a query whose code is no number
         raise UserError(str(error)) from error
-    for number, result in enumerate(results):
-        if options.json:
-            print(json.dumps(as_json(result)))
-        else:
-            print("\n" * (number > 0) + as_table(result))
+    if not results:
+        raise UserError(
+            skipped.reasons[0]
+            if len(names) == 1
+            else f"found none of {len(names)} queries readable (the first: "
+            f"{skipped.reasons[0]})"
+        )
     if options.html:
         from ssah_jax.cli.result_page import render
 
@@ -154,7 +130,15 @@ def run(options: argparse.Namespace) -> int:
                 f"{printable(options.html)}: cannot be written "
                 f"({error.strerror or error})"
             ) from error
-    return 0
+    for number, result in enumerate(results):
+        if options.json:
+            print(json.dumps(as_json(result)))
+        else:
+            print("\n" * (number > 0) + as_table(result))
+    sys.stdout.flush()
+    for reason in skipped.reasons:
+        print(reason, file=sys.stderr)
+    return 1 if skipped.reasons else 0
 
 
 def search_images(
@@ -164,6 +148,7 @@ def search_images(
     *,
     k: int = 10,
     radius: int | None = None,
+    skipped: "ssah_jax.data.reading.SkippedImages | None" = None,
 ) -> list[QueryResult]:
     """Searches an index for what is nearest to images.
 
@@ -175,9 +160,10 @@ def search_images(
         radius: a Hamming distance in bits; finds all images within it instead of `k`.
             Only where the index finds all of them: a "flat" one does, "multihash" up
             to nhash * (nflip + 1) - 1.
+        skipped: takes queries that cannot be read; None makes them an error.
 
     Returns:
-        The results, in the order of `queries`.
+        The results, in the order of `queries`, without those skipped.
 
     Raises:
         DataError: a query cannot be read.
@@ -194,7 +180,7 @@ def search_images(
     encoder = dataclasses.replace(encoder, config=small)
     images = images_as_in_training(encoder, queries)
     results = []
-    for rows, codes in encoder.encode(images):
+    for rows, codes in encoder.encode(images, skipped=skipped):
         distances, found = index.search(codes, k if radius is None else len(index.ids))
         # Filling where fewer were found is farther than any code.
         near = distances <= (index.bits if radius is None else radius)
@@ -215,43 +201,6 @@ def search_images(
             )
             results.append(QueryResult(queries[query], hits))
     return results
-
-
-def as_table(result: QueryResult) -> str:
-    """A result for the terminal: the query's line, then an aligned line a hit."""
-    from ssah_jax.data.images import printable
-
-    lines = [printable(result.query)]
-    rows = [("rank", "distance", "id", "labels")]
-    for hit in result.hits:
-        labels = ", ".join(printable(label) for label in hit.labels)
-        rows.append((str(hit.rank), str(hit.distance), printable(hit.id), labels))
-    if len(rows) == 1:
-        return f"{lines[0]}\n  nothing found"
-    if not any(labels for _, _, _, labels in rows[1:]):
-        rows = [(*row[:3], "") for row in rows]
-    widths = [max(_width(row[column]) for row in rows) for column in range(3)]
-    for rank, distance, name, labels in rows:
-        name += " " * (widths[2] - _width(name))
-        line = f"  {rank:>{widths[0]}}  {distance:>{widths[1]}}  {name}  {labels}"
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
-def as_json(result: QueryResult) -> dict[str, Any]:
-    """A result as an object for JSON: `query`, and `results` with a hit's fields."""
-    return {
-        "query": result.query,
-        "results": [dataclasses.asdict(hit) for hit in result.hits],
-    }
-
-
-def _width(text: str) -> int:
-    """Columns of a terminal that printable text takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
 
 
 def _check_wanted(index: Index, *, k: int, radius: int | None) -> None:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from ssah_jax.cli.arguments import as_path
+
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Last parts of the names of PyTorch's tensors that are counted, not trained."""
 
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "spec",
         metavar="WEIGHTS",
+        type=as_path,
         help="hf:OWNER/NAME[@REVISION][:FILE], torchvision:NAME, a URL that ends in "
         "-SHA256.pth, or a file of safetensors' or PyTorch's",
     )
@@ -47,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
+        type=as_path,
         help="write the tensors in safetensors' format too, such as for a machine "
         "without internet",
     )
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: there are no such weights, or they cannot be downloaded, read or
             written.
     """
-    from ssah_jax.cli.flags import setting_up
+    from ssah_jax.cli.errors import setting_up
     from ssah_jax.data.images import printable
 
     with setting_up():

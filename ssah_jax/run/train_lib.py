@@ -156,7 +156,7 @@ def train(run: Run) -> dict[str, Any] | None:
     evaluator = evaluators.Evaluator(run.experiment)
     with _stop_requests() as stopped:
         finished = _loop(run, evaluator, stopped)
-    run.checkpoints.wait()
+        run.checkpoints.wait()
     if not finished:
         return None
     encoded = evaluator.encode_test(run.state)
@@ -327,20 +327,22 @@ def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], Non
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a request that the loop reads between steps.
+    """Turn Ctrl-C, SIGTERM and SIGUSR1 into a request that the loop reads between steps.
 
-    A second signal acts as it would have without this.
+    A second Ctrl-C acts as it would have without this. Schedulers send SIGUSR1 before a
+    time limit and SIGTERM at it: one after the other is the same request.
     """
     received: list[int] = []
-    previous: dict[signal.Signals, Any] = {}
+    previous: dict[int, Any] = {}
 
     def request(number: int, frame: Any) -> None:
         received.append(number)
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+        if number == signal.SIGINT:
+            signal.signal(number, previous[number])
 
+    numbers = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", None)]
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in filter(None, numbers):
             previous[number] = signal.signal(number, request)
     except ValueError:  # Not in the main thread, where signals do not arrive.
         previous.clear()

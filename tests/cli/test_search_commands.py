@@ -24,9 +24,10 @@ from PIL import Image
 from ssah_jax import cli as commands
 from ssah_jax.cli import encode as encode_lib
 from ssah_jax.cli.encode import encode_images, find_names
+from ssah_jax.cli.found import Hit, QueryResult, as_table
 from ssah_jax.cli.index import index_codes
 from ssah_jax.cli.result_page import render
-from ssah_jax.cli.search import Hit, QueryResult, as_table, search_images
+from ssah_jax.cli.search import search_images
 from ssah_jax.config import from_config_dict
 from ssah_jax.data import DataError
 from ssah_jax.retrieval import code_files

@@ -1,0 +1,94 @@
+"""How all commands read their arguments: one parser, paths, a run and its step."""
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ssah_jax.cli.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, and that takes no shortened options."""
+
+    def __init__(self, **options: object) -> None:
+        """As argparse's; descriptions and epilogues keep their line breaks."""
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Raises UserError on arguments that nobody took, with what was meant."""
+        first = unknown[0]
+        if not first.startswith("-"):
+            self.error(f"found the argument {first!r}, accepted are only options")
+        options = [name for name in self._option_string_actions if name[:2] == "--"]
+        near = difflib.get_close_matches(first.partition("=")[0], options, n=1)
+        meant = f"; did you mean {near[0]}" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+
+
+def as_path(text: str) -> str:
+    """An argument that is a path, with `~` and `~user` as shells read them.
+
+    For argparse's `type`: shells leave the `~` of `--workdir=~/r` alone.
+
+    Raises:
+        ArgumentTypeError: there is no home directory that `~` could mean.
+    """
+    expanded = os.path.expanduser(text)
+    if expanded == "~" or expanded.startswith("~/"):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r} and no home directory, accepted is a whole path"
+        )
+    return expanded
+
+
+def as_images(text: str) -> str:
+    """A path, or `@` and the path of a list of paths."""
+    return f"@{as_path(text[1:])}" if text.startswith("@") else as_path(text)
+
+
+def add_config(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Adds --config and, for the help, its fields, which are no arguments to argparse.
+
+    See `ssah_jax.cli.config_option`.
+    """
+    parser.add_argument(
+        "--config",
+        metavar="NAME|FILE[:PRESETS]",
+        required=required,
+        help="a configuration that is shipped, such as digits, or a Python file with "
+        "get_config(); presets after a colon, such as digits:smoke,bits=64",
+    )
+    parser.add_argument(
+        "--config.FIELD",
+        metavar="VALUE",
+        dest=argparse.SUPPRESS,
+        help="sets a field, such as --config.bits=64; --help-config lists them",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Adds the arguments that say which run, and which of its checkpoints."""
+    parser.add_argument(
+        "--workdir",
+        metavar="RUN",
+        type=as_path,
+        required=required,
+        help="the directory of a run; its training data are not needed"
+        if required
+        else "the directory of a run",
+    )
+    parser.add_argument(
+        "--step",
+        metavar="last|best|N",
+        default="last",
+        help="which checkpoint: the last one (default), the best on validation "
+        "queries, or that of step N",
+    )

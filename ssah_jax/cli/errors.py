@@ -1,0 +1,55 @@
+"""What commands say and return when something is wrong."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+USER_ERROR = 2
+"""Exit status of a mistake in arguments, configuration, files or workdir."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as that of shells."""
+
+CLOSED_PIPE = 141
+"""Exit status where nobody reads what is printed, as that of shells."""
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; its message is one line."""
+
+
+@contextmanager
+def setting_up() -> Iterator[None]:
+    """Take a ValueError or an OSError as a mistake of the user's.
+
+    For what happens before training: whatever raises later is a defect of ours, and
+    keeps its traceback.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        raise UserError(one_line(error)) from error
+
+
+def one_line(error: BaseException | str) -> str:
+    """A message without line breaks."""
+    return " ".join(str(error).split())
+
+
+def disk_trouble(error: BaseException | None) -> str:
+    """What a disk said that is full, broken or read-only; empty if it was not that.
+
+    Args:
+        error: of anything; what it was raised from counts as well.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            where = os.fsdecode(error.filename) if error.filename else "disk"
+            return f"{one_line(where)}: cannot be written ({error.strerror})"
+        error = error.__cause__ or error.__context__
+    return ""
