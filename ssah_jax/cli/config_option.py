@@ -5,14 +5,15 @@ rest of the command line is argparse's.
 """
 
 import hashlib
+import importlib.util
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 import ssah_jax
 from ssah_jax import config as config_lib
@@ -63,20 +64,20 @@ def read_config(spec: str | None, fields: Sequence[str] = ()) -> Config:
             "--config: found none, accepted is a file such as configs/digits.py, or "
             f"one of {', '.join(shipped())}"
         )
-    file, colon, presets = spec.partition(":")
-    where = _find_file(file)
-    argv = ["ssah", f"--config={where}{colon}{presets}", *fields]
+    file, *presets = spec.split(":", 1)
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "", flag_values=values, sys_argv=argv
-    )
+    argv = ["ssah", *fields]
     try:
+        config_flags.DEFINE_config_dict(
+            "config",
+            _load(_find_file(file), presets),
+            flag_values=values,
+            sys_argv=argv,
+        )
         values(argv)
-        given = values.config.to_dict()
-    # The file is the user's program, which may raise anything.
-    except Exception as error:
-        raise ConfigError(_told(error, where)) from error
-    return config_lib.from_config_dict(given)
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(one_line(error)) from error
+    return config_lib.from_config_dict(values.config.to_dict())
 
 
 def default_workdir(spec: str, config: Config) -> Path:
@@ -114,6 +115,38 @@ def _find_file(name: str) -> Path:
     return path
 
 
+def _load(file: Path, presets: Sequence[str]) -> ConfigDict:
+    """What get_config() of a file returns.
+
+    Raises:
+        ConfigError: the file, which is the user's program, raises anything, or it is
+            no configuration.
+    """
+    spec = importlib.util.spec_from_file_location("ssah_jax_config_file", file)
+    assert spec and spec.loader  # its name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(*presets)
+    except ConfigError:
+        raise
+    except SyntaxError as error:
+        raise ConfigError(f"{file}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+        raise ConfigError(
+            f"{file}{f', line {lines[-1]}' if lines else ''}: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(
+            f"{file}: found {type(config).__name__} from get_config(), accepted is a "
+            "ConfigDict such as ssah_jax.config.default()"
+        )
+    return config
+
+
 def _default(name: str) -> Any:
     """A field's default.
 
@@ -130,28 +163,3 @@ def _default(name: str) -> Any:
             )
         group = group[part]
     return group
-
-
-def _told(error: BaseException, file: Path) -> str:
-    """What a configuration file or a field's parser says, without how it was loaded."""
-    said = error
-    for cause in _causes(error):
-        if isinstance(cause, ConfigError):
-            return one_line(cause)
-        said = cause
-    if isinstance(said, SyntaxError):
-        return f"{file}, line {said.lineno}: {one_line(said.msg)}"
-    # An error of the user's own code names its line.
-    for frame in reversed(traceback.extract_tb(said.__traceback__)):
-        if frame.filename == str(file):
-            return (
-                f"{file}, line {frame.lineno}: {type(said).__name__}: {one_line(said)}"
-            )
-    return one_line(error)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__

@@ -327,7 +327,7 @@ def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], Non
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C, SIGTERM and SIGUSR1 into a request that the loop reads between steps.
+    """Turn SIGINT, SIGTERM and SIGUSR1 into a request that is read between steps.
 
     A second Ctrl-C acts as it would have without this. Schedulers send SIGUSR1 before a
     time limit and SIGTERM at it: one after the other is the same request.

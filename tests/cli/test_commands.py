@@ -157,8 +157,10 @@ def test_killed_run_ends_bit_identical(finished, tmp_path):
 
 def test_interrupt_while_setting_up_is_a_word():
     # Raised, not sent: whoever runs this in the background may ignore the signal.
-    code = "import signal, sys; from ssah_jax import cli; from ssah_jax.cli import eval;"
-    code += "eval.run = lambda options: signal.raise_signal(signal.SIGINT);"
+    code = (
+        "import signal, sys; from ssah_jax import cli; import ssah_jax.cli.eval as e;"
+    )
+    code += "e.run = lambda options: signal.raise_signal(signal.SIGINT);"
     code += "sys.exit(cli.main(['eval']))"
     assert run("-c", code) == (130, "", "interrupted\n")
 
@@ -171,7 +173,8 @@ def test_interrupted_run_stops_cleanly_and_resumes(finished, tmp_path):
     while not (workdir / "metrics.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
+    # What schedulers send first; Ctrl-C and SIGTERM are the same request.
+    process.send_signal(signal.SIGUSR1)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "the same command resumes" in err

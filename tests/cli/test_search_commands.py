@@ -589,6 +589,19 @@ def test_two_processes_of_one_program(run, encoded, tmp_path):
     np.testing.assert_array_equal(bits, np.concatenate([wanted[::2], wanted[1::2]]))
 
 
+def test_one_writer_at_a_time(run, tmp_path, capsys):
+    from filelock import FileLock
+
+    out = tmp_path / "codes.parquet"
+    arguments = ["--workdir", run.workdir, run.photos, "--out", out]
+    with FileLock(tmp_path / ".codes.parquet.lock"):
+        line = mistake(capsys, "encode", *arguments)
+    assert "codes.parquet: another process is writing it" in line
+    assert not out.exists()
+    assert call("encode", *arguments) == 0
+    assert os.listdir(tmp_path) == ["codes.parquet"]
+
+
 # index
 
 
@@ -714,7 +727,7 @@ def test_mistakes_of_search(run, indexed, tmp_path, capsys):
     cases = [
         ([*here, photo, "-k", "0"], "-k: found 0, accepted is at least 1"),
         ([*here, tmp_path / "none.jpg"], "none.jpg: found no such file"),
-        ([*here, photo, text], "text.jpg: found no image"),
+        ([*here, text], "text.jpg: found no image"),
         ([*here, photo, "-k", "3", "--radius", "2"], "not allowed with argument"),
         ([*here, photo, "--html", tmp_path / "no" / "x"], "--html: found no folder"),
         ([*here, photo, "--html", tmp_path], "cannot be written"),
@@ -727,6 +740,26 @@ def test_mistakes_of_search(run, indexed, tmp_path, capsys):
     assert call("search", *arguments) == 2
     assert message in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["text.jpg"]
+
+
+def test_one_unreadable_query_leaves_the_others_answered(
+    run, indexed, tmp_path, capsys
+):
+    text, page = tmp_path / "text.jpg", tmp_path / "page.html"
+    text.write_text("no image")
+    photos = [run.photos / name for name in run.names[:2]]
+    arguments = ["--workdir", run.workdir, "--index", indexed, "--json", "-k", 1]
+    queries = [photos[0], text, photos[1]]
+    assert call("search", *arguments, *queries, "--html", page) == 1
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [line["query"] for line in found] == [str(photo) for photo in photos]
+    assert all(line["results"][0]["distance"] == 0 for line in found)
+    assert err.startswith(f"{text}: found no image") and err.count("\n") == 1
+    assert page.is_file()
+    other = shutil.copy(text, tmp_path / "other.jpg")
+    line = mistake(capsys, "search", *arguments, text, other)
+    assert "found none of 2 queries readable" in line and "text.jpg" in line
 
 
 def test_an_index_of_another_model(run, indexed, tmp_path, capsys):

@@ -1,0 +1,265 @@
+"""Edges of the command line: terminals, pipes, paths, disks, interruptions."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import ROOT
+
+from ssah_jax import cli
+from ssah_jax.cli import arguments, config_option, errors
+from ssah_jax.cli import prepare as prepare_command
+from ssah_jax.config import ConfigError
+from ssah_jax.run import train_lib
+
+
+def command(*words: str, code: str = "", **options) -> subprocess.CompletedProcess:
+    """`ssah` in a process of its own, after `code`."""
+    program = f"import sys\n{code}\nfrom ssah_jax.cli import main\nsys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *words],
+        capture_output=True,
+        cwd=ROOT,
+        **options,
+    )
+
+
+def replaced(body: str) -> str:
+    """Code that gives `ssah prepare` another body."""
+    return (
+        "from ssah_jax.cli import prepare\n"
+        f"def run(options):\n    {body}\n    return 0\n"
+        "prepare.run = run"
+    )
+
+
+# Where nothing is wrong.
+
+
+def test_help_teaches(capsys):
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, about in cli.COMMANDS.items():
+        assert f"    {name} " in text and about.purpose in text
+        assert f"ssah {name} {about.example}" in text
+        assert cli.main([name, "--help"]) == 0
+        own = capsys.readouterr().out
+        assert f"usage: ssah {name} " in own and f"ssah {name} {about.example}" in own
+
+
+def test_python_m_and_the_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "ssah_jax", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert done.stdout.startswith("ssah_jax 0.")
+
+
+@pytest.mark.parametrize(
+    "spec", ["digits:smoke,bits=12", "configs/digits.py:smoke,bits=12"]
+)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["--config.hnet.widths=(8, 12)", "--config.data.flip"],
+        [
+            *("--config.hnet.widths", "8", "--config.hnet.widths=12"),
+            "--config.data.flip=1",
+        ],
+    ],
+)
+def test_config_and_its_fields(spec, fields, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found, others = config_option.split_fields([*fields, "--check"])
+    assert (found, others) == (fields, ["--check"])
+    config = config_option.read_config(spec, found)
+    assert config.steps == 20 and config.bits == 12
+    assert config.hnet.widths == (8, 12) and config.data.flip is True
+    where = config_option.default_workdir(spec, config)
+    assert where.parent == Path("runs") and where.name.startswith("digits-")
+
+
+def test_shipped_configurations_are_found_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = {path.stem for path in (ROOT / "configs").glob("*.py")}
+    assert config_option.shipped().keys() == names
+    for name in names:
+        assert config_option.read_config(name).steps >= 1
+    with pytest.raises(ConfigError) as told:
+        config_option.read_config("digit")
+    assert all(name in str(told.value) for name in names)
+
+
+# Mistakes in a file of the user's own.
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def get_config(:\n", "own.py, line 1: "),
+        ("import no_such_module\n", "own.py, line 1: ModuleNotFoundError: No module"),
+        ("def get_config():\n    return 1 / 0\n", "own.py, line 2: ZeroDivisionError"),
+        (
+            "def get_config():\n    raise ValueError('a\\nb')\n",
+            "line 2: ValueError: a b",
+        ),
+        ("x = 1\n", "own.py: AttributeError: module "),
+        ("def get_config():\n    return {}\n", "own.py: found dict from get_config()"),
+    ],
+)
+def test_mistakes_in_a_configuration_file(tmp_path, capsys, content, message):
+    (tmp_path / "own.py").write_text(content)
+    assert cli.main(["train", "--config", str(tmp_path / "own.py")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--config", "digits", "x"], "found the argument 'x', accepted are"),
+        (["train", "--config", "digits", "--wordkir=x"], "did you mean --workdir"),
+        (["train", "--config"], "--config: expected one argument"),
+        (["train", "--config=digits", "--config.bits"], "config.bits: found no value"),
+        (["train", "--config=digits", "--work=x"], "unrecognized arguments: --work=x"),
+        (["train"], "--config: found none"),
+        (["train", "--config.bits=8"], "--config: found none"),
+        (["eval", "--workdir=a", "--checkpoint=b"], "found both"),
+    ],
+)
+def test_mistakes_in_arguments(capsys, words, message):
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert message in err
+
+
+# Paths.
+
+PATHS = {
+    "train": ["--workdir"],
+    "eval": ["--workdir", "--checkpoint"],
+    "prepare": ["--data-dir", "--from"],
+    "features": ["--out", "--weights"],
+    "encode": ["--workdir", "--out", "IMAGES"],
+    "index": ["--out", "CODES"],
+    "search": ["--workdir", "--index", "--html", "--root", "QUERY"],
+    "weights": ["--out", "WEIGHTS"],
+}
+
+
+def test_every_path_expands_the_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of mine")
+    for name, options in PATHS.items():
+        parser = arguments.Parser()
+        cli._module(name).add_arguments(parser)
+        actions = {
+            word: action
+            for action in parser._actions
+            for word in (action.option_strings or [action.metavar])
+        }
+        taking = {word for word, action in actions.items() if action.type is not None}
+        numbers = {w for w, action in actions.items() if action.type is int}
+        assert taking - numbers == set(options), name
+        for word in options:
+            assert actions[word].type("~/a") == "/home/of mine/a"
+    assert arguments.as_images("@~/list") == "@/home/of mine/list"
+    assert arguments.as_path("a~/b") == "a~/b"
+
+
+def test_config_is_found_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.py").write_text((ROOT / "configs/digits.py").read_text())
+    assert config_option.read_config("~/own.py:bits=12").bits == 12
+
+
+def test_no_home_is_no_directory_called_tilde(monkeypatch, capsys):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert cli.main(["eval", "--workdir=~/r"]) == 2
+    assert "--workdir: found '~/r' and no home directory" in capsys.readouterr().err
+
+
+# Terminals and pipes.
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict"])
+def test_a_terminal_without_the_letters(encoding):
+    done = command(
+        "prepare",
+        code=replaced(r"print('\u65e5.png'); print('\udcff', file=sys.stderr)"),
+        env=os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"},
+    )
+    assert (done.returncode, done.stdout) == (0, b"\\u65e5.png\n")
+    assert done.stderr == b"\\udcff\n"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_leaves(lines):
+    code = replaced(f"import time; time.sleep(.5); print('line\\n' * {lines})")
+    program = f"import sys\n{code}\nfrom ssah_jax.cli import main\nsys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, "prepare"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == errors.CLOSED_PIPE
+
+
+def test_interrupts_end_every_command(capsys, monkeypatch):
+    for name in cli.COMMANDS:
+        module = cli._module(name)
+        monkeypatch.setattr(module, "add_arguments", lambda parser: None)
+        monkeypatch.setattr(
+            module, "run", lambda options: signal.raise_signal(signal.SIGINT)
+        )
+        assert cli.main([name]) == errors.INTERRUPTED
+        assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGUSR1, signal.SIGTERM]]
+)
+def test_signals_ask_training_to_stop(sent):
+    before = [signal.getsignal(number) for number in sent]
+    with train_lib._stop_requests() as stopped:
+        assert not stopped()
+        for number in sent:
+            signal.raise_signal(number)
+        assert stopped()
+    assert [signal.getsignal(number) for number in sent] == before
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    with train_lib._stop_requests() as stopped:
+        signal.raise_signal(signal.SIGINT)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+# Disks.
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_line(capsys, monkeypatch, number):
+    def run(options):
+        try:
+            raise OSError(number, os.strerror(number), "/disk/file")
+        except OSError as error:
+            raise RuntimeError("of some library") from error
+
+    monkeypatch.setattr(prepare_command, "run", run)
+    assert cli.main(["prepare"]) == 2
+    said = f"error: /disk/file: cannot be written ({os.strerror(number)})\n"
+    assert capsys.readouterr().err == said
