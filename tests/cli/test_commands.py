@@ -157,11 +157,11 @@ def test_killed_run_ends_bit_identical(finished, tmp_path):
 
 def test_interrupt_while_setting_up_is_a_word():
     # Raised, not sent: whoever runs this in the background may ignore the signal.
-    code = (
-        "import signal, sys; from ssah_jax import cli; from ssah_jax.cli import eval as e"
-    )
-    code += "e.run = lambda options: signal.raise_signal(signal.SIGINT);"
-    code += "sys.exit(cli.main(['eval']))"
+    code = """import signal, sys
+from ssah_jax import cli
+from ssah_jax.cli import eval as command
+command.run = lambda options: signal.raise_signal(signal.SIGINT)
+sys.exit(cli.main(["eval"]))"""
     assert run("-c", code) == (130, "", "interrupted\n")
 
 
