@@ -20,12 +20,8 @@ from ssah_jax import config as config_lib
 from ssah_jax.config import presets as presets_lib
 
 SMOKE = {
-    "steps": 20,
-    "log_every": 5,
     "checkpoint_every": 10,
     "labels_per_class": 5,
-    "batch.labelled": 16,
-    "batch.unlabelled": 16,
     "data.num_queries": 30,
     "data.num_validation": 30,
     "hnet.widths": (16, 32, 64),
@@ -33,7 +29,7 @@ SMOKE = {
     "eval.batch": 64,
     "eval.precision_at": (10, 50),
 }
-"""What the preset `smoke` changes."""
+"""What the preset `smoke` changes here, beside `presets.SMOKE`."""
 
 
 def get_config(presets: str = "") -> ConfigDict:

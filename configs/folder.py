@@ -22,12 +22,8 @@ from ssah_jax import config as config_lib
 from ssah_jax.config import presets as presets_lib
 
 SMOKE = {
-    "steps": 20,
-    "log_every": 5,
     "checkpoint_every": 10,
     "labels_per_class": 2,
-    "batch.labelled": 16,
-    "batch.unlabelled": 16,
     "data.image_size": 36,
     "data.crop_size": 32,
     "data.num_queries": 10,
@@ -37,7 +33,7 @@ SMOKE = {
     "eval.batch": 64,
     "eval.precision_at": (10,),
 }
-"""What the preset `smoke` changes."""
+"""What the preset `smoke` changes here, beside `presets.SMOKE`."""
 
 
 def get_config(presets: str = "") -> ConfigDict:

@@ -3,12 +3,21 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ssah_jax.config import ConfigError, flatten
+from ssah_jax.config.convert import flatten
+from ssah_jax.config.fields import ConfigError
+
+SMOKE: dict[str, Any] = {
+    "steps": 20,
+    "log_every": 5,
+    "batch.labelled": 16,
+    "batch.unlabelled": 16,
+}
+"""What the preset `smoke` changes in every file, beside what the file says itself."""
 
 SUPERVISED = {
     "anet.kind": "none",
@@ -28,7 +37,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Presets that turn a configuration into one of SSAH's rivals, all else equal:
 deformations drawn at random; labelled images alone; two semi-supervised methods."""
 
-
 _SEPARATOR = (
     r",(?![^()]*\))(?![^\[\]]*\])"
     r"""(?=(?:[^'"]*(?:'[^']*'|"[^"]*"))*[^'"]*$)"""
@@ -47,44 +55,52 @@ def with_presets(
             if nothing else is called that, its last part, and VALUE stands in quotes
             if it has commas outside brackets; a word of `VARIANTS`; or
             the word `smoke`. Later ones win.
-        smoke: the values, by full name, that shrink this configuration to a laptop's
-            few minutes.
+        smoke: the values, by full name, that with `SMOKE` shrink this configuration to
+            a laptop's few minutes; they win.
 
     Raises:
         ConfigError: on a word or field that does not exist.
     """
-    names = list(flatten(config.to_dict()))
-    # Options of hash losses, which are a group deeper, go by their full names.
-    short = [name for name in names if name.count(".") < 2]
-    uses = Counter(part for name in short for part in name.split("."))
-    flat = {name.rpartition(".")[2]: name for name in short}
-    flat = {last: name for last, name in flat.items() if uses[last] == 1}
-    flat |= {name: name for name in names}
+    words = {"smoke": SMOKE | dict(smoke), **VARIANTS}
+    names = _names(flatten(config.to_dict()))
     for preset in filter(None, map(str.strip, re.split(_SEPARATOR, presets))):
         name, equals, value = preset.partition("=")
-        if preset == "smoke" and smoke:
-            config.update_from_flattened_dict(smoke)
-        elif preset in VARIANTS:
-            config.update_from_flattened_dict(VARIANTS[preset])
-        elif equals and name in flat:
-            try:
-                parsed = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                parsed = value
-            if isinstance(parsed, list):
-                parsed = tuple(parsed)
-            try:
-                config.update_from_flattened_dict({flat[name]: parsed})
-            except TypeError:
-                present = flatten(config.to_dict())[flat[name]]
-                raise ConfigError(
-                    f"config.{flat[name]}: found {value!r}, accepted is "
-                    f"{type(present).__name__}, such as {present!r}"
-                ) from None
+        if preset in words:
+            config.update_from_flattened_dict(words[preset])
+        elif equals and name in names:
+            _set(config, names[name], value)
         else:
             raise ConfigError(
                 f"--config: found the preset {preset!r}, accepted are "
-                f"{', '.join([*(['smoke'] if smoke else []), *VARIANTS])} and "
-                "FIELD=VALUE with a field of the configuration, such as bits=64"
+                f"{', '.join(words)} and FIELD=VALUE with a field of the "
+                "configuration, such as bits=64"
             )
     return config
+
+
+def _names(fields: Collection[str]) -> dict[str, str]:
+    """Full names of fields by all that they may be called: those, and short ones."""
+    # Options of hash losses, which are a group deeper, have no short names.
+    short = [name for name in fields if name.count(".") < 2]
+    uses = Counter(part for name in short for part in name.split("."))
+    last = {name.rpartition(".")[2]: name for name in short}
+    unique = {part: name for part, name in last.items() if uses[part] == 1}
+    return unique | {name: name for name in fields}
+
+
+def _set(config: ConfigDict, name: str, text: str) -> None:
+    """Give a field what a text says."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(value, list):
+        value = tuple(value)
+    try:
+        config.update_from_flattened_dict({name: value})
+    except TypeError:
+        present = flatten(config.to_dict())[name]
+        raise ConfigError(
+            f"config.{name}: found {text!r}, accepted is {type(present).__name__}, "
+            f"such as {present!r}"
+        ) from None
