@@ -1,11 +1,16 @@
 """AlexNet and VGG-F: five convolutions and two fully connected layers."""
 
+import functools
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssah_jax.networks.layers import Domain, adaptive_mean, end_stage, require_side
+from ssah_jax.networks.spec import BackboneSpec
+from ssah_jax.networks.torch_names import CONV, DENSE, Rule, affine, rows
 
 SMALLEST = 63
 """Shortest side, in pixels, of both: one position is left in the last map."""
@@ -171,3 +176,35 @@ def fully_connected(
         x = nn.relu(nn.Dense(width, dtype=dtype, name=f"fc{i}")(x))
         x = end_stage(x, stage + i, frozen)
     return x.astype(jnp.float32)
+
+
+def _five_and_two() -> Iterator[Rule]:
+    """AlexNet of torchvision."""
+    for i, place in enumerate((0, 3, 6, 8, 10)):
+        yield rf"features\.{place}", f"conv{i}", CONV
+    yield r"classifier\.1", "fc0", affine(functools.partial(rows, side=6))
+    yield r"classifier\.4", "fc1", DENSE
+    yield r"classifier\.6", "logits", DENSE
+
+
+_STAGES = (*(f"conv{i}" for i in range(5)), "fc0", "fc1")
+
+SPECS = {
+    "alexnet": BackboneSpec(
+        AlexNet,
+        4096,
+        SMALLEST,
+        _STAGES,
+        weights="torchvision:alexnet",
+        reference="https://arxiv.org/abs/1404.5997",
+        table=_five_and_two,
+    ),
+    "vgg_f": BackboneSpec(
+        VGGF,
+        4096,
+        SMALLEST,
+        _STAGES,
+        reference="https://arxiv.org/abs/1405.3531",
+    ),
+}
+"""By their words in a configuration."""

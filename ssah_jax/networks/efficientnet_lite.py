@@ -1,7 +1,7 @@
 """EfficientNet-Lite0."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from ssah_jax.networks.layers import (
     end_stage,
     require_side,
 )
+from ssah_jax.networks.spec import BackboneSpec
+from ssah_jax.networks.torch_names import BATCH_NORM, CONV, DENSE, Rule
 
 SMALLEST = 32
 """Shortest side, in pixels: the last map has one position."""
@@ -150,3 +152,51 @@ class EfficientNetLite(nn.Module):
             x = end_stage(x, stage, self.frozen)
         x = outer(x, self.head, 1, 1, "head", len(self.stages) + 1)
         return x.astype(jnp.float32).mean((1, 2))
+
+
+def _efficientnet_lite() -> Iterator[Rule]:
+    """Lite0 of timm and of efficientnet_lite_pytorch."""
+    places = [
+        (stage, i)
+        for stage, (_, _, blocks, _, _) in enumerate(STAGES)
+        for i in range(blocks)
+    ]
+    for place, (stage, i) in enumerate(places):
+        ours = f"stage{stage + 1}_block{i}"
+        other, timm = rf"_blocks\.{place}", rf"blocks\.{stage}\.{i}"
+        # timm numbers what is there, and the first block does not expand.
+        names = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+        if STAGES[stage][0] == 1:
+            names = ("", "", "conv_dw", "bn1", "conv_pw", "bn2")
+        for layer, mine, theirs in (
+            ("expand", names[:2], ("_expand_conv", "_bn0")),
+            ("filter", names[2:4], ("_depthwise_conv", "_bn1")),
+            ("project", names[4:], ("_project_conv", "_bn2")),
+        ):
+            if mine[0]:
+                conv, norm = f"{ours}/{layer}", f"{ours}/{layer}_norm"
+                yield rf"(?:{timm}\.{mine[0]}|{other}\.{theirs[0]})", conv, CONV
+                yield rf"(?:{timm}\.{mine[1]}|{other}\.{theirs[1]})", norm, BATCH_NORM
+    yield "_?conv_stem", "stem_conv", CONV
+    yield "(?:bn1|_bn0)", "stem_norm", BATCH_NORM
+    yield "_?conv_head", "head_conv", CONV
+    yield "(?:bn2|_bn1)", "head_norm", BATCH_NORM
+    yield "(?:classifier|_fc)", "logits", DENSE
+
+
+SPECS = {
+    "efficientnet_lite0": BackboneSpec(
+        EfficientNetLite,
+        1280,
+        SMALLEST,
+        ("stem_.*", *(f"stage{i}_.*" for i in range(1, 8)), "head_.*"),
+        # (x - 127) / 128 of its authors; timm's 0.5 and 0.5 are all but the same.
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        weights="hf:timm/tf_efficientnet_lite0.in1k",
+        normalised=True,
+        reference="https://arxiv.org/abs/1905.11946",
+        table=_efficientnet_lite,
+    ),
+}
+"""By their words in a configuration."""

@@ -1,13 +1,15 @@
 """ResNet-18 and ResNet-50."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssah_jax.networks.layers import Domain, Norm, end_stage, require_side
+from ssah_jax.networks.spec import BackboneSpec
+from ssah_jax.networks.torch_names import BATCH_NORM, CONV, DENSE, Rule
 
 SMALLEST = 32
 """Shortest side, in pixels: the last map has one position."""
@@ -119,3 +121,44 @@ class ResNet(nn.Module):
                 x = block(x, domain=domain, train=train and stage >= self.frozen)
             x = end_stage(x, stage, self.frozen)
         return x.astype(jnp.float32).mean((1, 2))
+
+
+def _resnet() -> Iterator[Rule]:
+    """ResNets of torchvision and timm, which agree."""
+    block = r"layer(\d)\.(\d+)"
+    yield "conv1", "stem_conv", CONV
+    yield "bn1", "stem_norm", BATCH_NORM
+    yield rf"{block}\.conv(\d)", r"stage\1_block\2/conv\3", CONV
+    yield rf"{block}\.bn(\d)", r"stage\1_block\2/norm\3", BATCH_NORM
+    yield rf"{block}\.downsample\.0", r"stage\1_block\2/shortcut", CONV
+    yield rf"{block}\.downsample\.1", r"stage\1_block\2/shortcut_norm", BATCH_NORM
+    yield "fc", "logits", DENSE
+
+
+_STAGES = ("stem_.*", *(f"stage{i}_.*" for i in range(1, 5)))
+
+SPECS = {
+    "resnet18": BackboneSpec(
+        functools.partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
+        512,
+        SMALLEST,
+        _STAGES,
+        crop=0.95,
+        weights="hf:timm/resnet18.a1_in1k",
+        normalised=True,
+        reference="https://arxiv.org/abs/1512.03385",
+        table=_resnet,
+    ),
+    "resnet50": BackboneSpec(
+        ResNet,
+        2048,
+        SMALLEST,
+        _STAGES,
+        crop=0.95,
+        weights="hf:timm/resnet50.a1_in1k",
+        normalised=True,
+        reference="https://arxiv.org/abs/1512.03385",
+        table=_resnet,
+    ),
+}
+"""By their words in a configuration."""

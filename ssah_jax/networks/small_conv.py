@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssah_jax.networks.layers import Domain, Norm, end_stage, max_pool2
+from ssah_jax.networks.spec import BackboneSpec
 
 SMALLEST = 8
 """Shortest side, in pixels."""
@@ -66,3 +67,18 @@ class SmallConv(nn.Module):
         if x.shape[1] * x.shape[2] > 16:
             return x.mean((1, 2))
         return x.reshape(x.shape[0], -1)
+
+
+SPECS = {
+    "small_conv": BackboneSpec(
+        SmallConv,
+        None,
+        SMALLEST,
+        (),
+        image_size=0,
+        mean=(0.5,),
+        std=(0.25,),
+        normalised=True,
+    ),
+}
+"""By their words in a configuration."""

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssah_jax.networks.layers import Domain
+from ssah_jax.networks.spec import BackboneSpec
 
 
 class StoredFeatures(nn.Module):
@@ -24,3 +25,11 @@ class StoredFeatures(nn.Module):
     ) -> Float[Array, "B D"]:
         """Features `[B, D]` of "images" `[B, 1, 1, D]`."""
         return image[:, 0, 0].astype(jnp.float32)
+
+
+SPECS = {
+    "features": BackboneSpec(
+        StoredFeatures, None, 1, (), image_size=0, mean=(0.0,), std=(1.0,)
+    ),
+}
+"""By their words in a configuration."""

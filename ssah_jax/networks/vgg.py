@@ -1,12 +1,15 @@
 """VGG-16."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from ssah_jax.networks.alexnet import fully_connected
 from ssah_jax.networks.layers import Domain, end_stage, max_pool2, require_side
+from ssah_jax.networks.spec import BackboneSpec
+from ssah_jax.networks.torch_names import CONV, DENSE, Rule, affine, rows
 
 SMALLEST = 32
 """Shortest side, in pixels: one position is left in the last map."""
@@ -58,3 +61,31 @@ class VGG16(nn.Module):
             stage=len(self.blocks),
             frozen=self.frozen,
         )
+
+
+def _vgg16() -> Iterator[Rule]:
+    """VGG-16 of torchvision and timm, which differ in the classifier."""
+    place = 0
+    for block, (_, convolutions) in enumerate(BLOCKS):
+        for i in range(convolutions):
+            yield rf"features\.{place}", f"block{block}_conv{i}", CONV
+            place += 2
+        place += 1
+    first = affine(functools.partial(rows, side=7))
+    yield r"(?:classifier\.0|pre_logits\.fc1)", "fc0", first
+    yield r"(?:classifier\.3|pre_logits\.fc2)", "fc1", DENSE
+    yield r"(?:classifier\.6|head\.fc)", "logits", DENSE
+
+
+SPECS = {
+    "vgg16": BackboneSpec(
+        VGG16,
+        4096,
+        SMALLEST,
+        (*(f"block{i}_.*" for i in range(5)), "fc0", "fc1"),
+        weights="hf:timm/vgg16.tv_in1k",
+        reference="https://arxiv.org/abs/1409.1556",
+        table=_vgg16,
+    ),
+}
+"""By their words in a configuration."""

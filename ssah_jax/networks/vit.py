@@ -1,11 +1,24 @@
 """Vision Transformers: ViT-B/16, and DINOv2's ViT-S/14."""
 
+import functools
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssah_jax.networks.layers import Domain, end_stage
+from ssah_jax.networks.spec import BackboneSpec
+from ssah_jax.networks.torch_names import (
+    CONV,
+    DENSE,
+    DROPPED,
+    IN_PROJECTION,
+    LAYER_NORM,
+    PARAMETER,
+    Rule,
+)
 
 EPSILON = 1e-6
 """Added to the variances of layer normalisation."""
@@ -149,3 +162,64 @@ def resize_positions(
     cells = jax.image.resize(cells, (1, rows, columns, width), "cubic")
     cells = cells.reshape(1, rows * columns, width)
     return jnp.concatenate([position[:, :1], cells], axis=1)
+
+
+def _vit() -> Iterator[Rule]:
+    """ViT of timm and of DINOv2, which agree, and of torchvision."""
+    timm, other = r"blocks\.(\d+)", r"encoder\.layers\.encoder_layer_(\d+)"
+    yield "(?:cls_token|class_token)", "embed_class", PARAMETER
+    yield r"(?:pos_embed|encoder\.pos_embedding)", "embed_position", PARAMETER
+    yield r"(?:patch_embed\.proj|conv_proj)", "embed_patch", CONV
+    for i in (1, 2):
+        yield rf"{timm}\.norm{i}", rf"block\1/norm{i}", LAYER_NORM
+        yield rf"{other}\.ln_{i}", rf"block\1/norm{i}", LAYER_NORM
+        yield rf"{timm}\.ls{i}\.gamma", rf"block\1/scale{i}", PARAMETER
+    yield rf"{timm}\.attn\.qkv", r"block\1/qkv", DENSE
+    yield rf"{other}\.self_attention", r"block\1/qkv", IN_PROJECTION
+    yield rf"{timm}\.attn\.proj", r"block\1/projection", DENSE
+    yield rf"{other}\.self_attention\.out_proj", r"block\1/projection", DENSE
+    for i, place in ((1, "(?:0|linear_1)"), (2, "(?:3|linear_2)")):
+        yield rf"{timm}\.mlp\.fc{i}", rf"block\1/fc{i}", DENSE
+        yield rf"{other}\.mlp\.{place}", rf"block\1/fc{i}", DENSE
+    yield r"(?:norm|encoder\.ln)", "norm", LAYER_NORM
+    yield r"(?:head|heads\.head)", "logits", DENSE
+    yield "mask_token", "", DROPPED  # DINOv2's, of its training.
+
+
+_STAGES = ("embed_.*", *(f"block{i}" for i in range(12)), "norm")
+
+SPECS = {
+    "vit_b16": BackboneSpec(
+        VisionTransformer,
+        768,
+        16,
+        _STAGES,
+        multiple=16,
+        crop=0.9,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        weights="hf:timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        table=_vit,
+        reference="https://arxiv.org/abs/2010.11929",
+    ),
+    "vit_s14": BackboneSpec(
+        functools.partial(
+            VisionTransformer,
+            patch=14,
+            grid=37,
+            width=384,
+            heads=6,
+            layer_scale=True,
+        ),
+        384,
+        14,
+        _STAGES,
+        multiple=14,
+        image_size=518,
+        crop=1.0,
+        weights="hf:timm/vit_small_patch14_dinov2.lvd142m",
+        table=_vit,
+        reference="https://arxiv.org/abs/2304.07193",
+    ),
+}
+"""By their words in a configuration."""
