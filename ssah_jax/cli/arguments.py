@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -70,8 +71,41 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool = False) -> No
         "--config.FIELD",
         metavar="VALUE",
         dest=argparse.SUPPRESS,
-        help="sets a field, such as --config.bits=64; --help-config lists them",
+        help="sets a field, such as --config.bits=64",
     )
+    parser.add_argument(
+        "--help-config",
+        metavar="WORD",
+        nargs="?",
+        const="",
+        action=_HelpConfig,
+        help="describe all fields and exit, or those with WORD in their name",
+    )
+
+
+class _HelpConfig(argparse.Action):
+    """Prints what `ssah_jax.config` says of its fields, and exits."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option: str | None = None,
+    ) -> NoReturn:
+        # Not at the top: --help should not wait for it.
+        from ssah_jax.config import Config
+        from ssah_jax.config.describe import kind_name
+        from ssah_jax.config.fields import walk
+
+        found = [field for field in walk(Config) if str(values) in field.name]
+        if not found:
+            parser.error(f"--help-config: found no field with {values!r} in its name")
+        for field in found:
+            kinds = ", ".join(filter(None, (kind_name(field), field.accepted)))
+            print(f"--config.{field.name}={field.default!r}  ({kinds})")
+            print(textwrap.indent(textwrap.fill(field.sentence, 76), "    "))
+        parser.exit()
 
 
 def add_run(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

@@ -13,7 +13,8 @@ from commands import ROOT
 from ssah_jax import cli
 from ssah_jax.cli import arguments, config_option, errors
 from ssah_jax.cli import prepare as prepare_command
-from ssah_jax.config import ConfigError
+from ssah_jax.config import Config, ConfigError
+from ssah_jax.config.fields import walk
 from ssah_jax.run import train_lib
 
 
@@ -49,6 +50,18 @@ def test_help_teaches(capsys):
         assert cli.main([name, "--help"]) == 0
         own = capsys.readouterr().out
         assert f"usage: ssah {name} " in own and f"ssah {name} {about.example}" in own
+
+
+def test_help_describes_every_field(capsys):
+    assert cli.main(["train", "--help-config"]) == 0
+    text = capsys.readouterr().out
+    for field in walk(Config):
+        assert f"--config.{field.name}={field.default!r}  (" in text
+    assert cli.main(["train", "--config", "digits", "--help-config", "pace."]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(("--config.pace.", "    ")) for line in lines)
+    assert cli.main(["train", "--help-config=bitz"]) == 2
+    assert "'bitz'" in capsys.readouterr().err
 
 
 def test_python_m_and_the_version():
