@@ -9,10 +9,13 @@ what it left unfinished is ignored and removed by the next writer.
 Kept are the latest checkpoint and the best of those saved with a metric.
 """
 
+import errno
 import logging
 import math
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -36,6 +39,9 @@ KeyPath = tuple[str, ...]
 METRIC = "map"
 """The name under which a checkpoint's metric is stored; higher is better."""
 
+_ROOM = 1 << 20
+"""Bytes of a checkpoint beside its arrays, and some to spare."""
+
 _STATE = "state"
 _ITERATOR = "iterator_"
 
@@ -58,6 +64,9 @@ class _QuietOrbax(logging.Filter):
         """Whether `record` is printed."""
         if "orbax" not in Path(record.pathname).parts:
             return True
+        # What broke a thread of a save is raised by the next save, or by `wait`.
+        if "_SignalingThread" in str(record.msg):
+            return False
         return record.levelno >= logging.WARNING and not str(record.msg).startswith(
             _EXPECTED_WARNINGS
         )
@@ -102,13 +111,37 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the save in progress and frees the threads behind it."""
         try:
-            self._manager.close()
+            with self._disk_errors():
+                self._manager.close()
         finally:
             logging.getLogger("absl").removeFilter(self._quiet)
 
     def wait(self) -> None:
         """Blocks until the save in progress is committed; raises what broke it."""
-        self._manager.wait_until_finished()
+        with self._disk_errors():
+            self._manager.wait_until_finished()
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Raise an OSError where some other error repeats what a disk said."""
+        try:
+            yield
+        except Exception as error:
+            for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                if os.strerror(number) in str(error):
+                    where = str(self._directory)
+                    raise OSError(number, os.strerror(number), where) from error
+            raise
+
+    def _check_room(self, state: Any) -> None:
+        """Raise an OSError where the disk has no room for another checkpoint.
+
+        Orbax would begin, and its threads would fill the screen.
+        """
+        wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _ROOM
+        if shutil.disk_usage(self._directory).free < wanted:
+            message = f"{os.strerror(errno.ENOSPC)} for {wanted / 1e6:.0f} MB"
+            raise OSError(errno.ENOSPC, message, str(self._directory))
 
     def latest_step(self) -> int | None:
         """The newest step saved (or being saved), None without any."""
@@ -166,6 +199,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: opened read-only, or `step` is not above the latest.
+            OSError: the disk is full; nothing was written, or what was is ignored.
         """
         if self._read_only:
             raise CheckpointError(
@@ -177,6 +211,8 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self._directory}: cannot save step {step}, the latest is {latest}"
             )
+        self.wait()
+        self._check_room(state)
         # Plain dicts: Orbax maps the tree to its own records on the way, which a
         # state class that checks its fields would refuse.
         items = {_STATE: ocp.args.StandardSave(unflatten_dict(_by_path(state)))}
@@ -185,13 +221,14 @@ class Checkpoints:
             # fixes their number: positions are those of the global batch.
             items[_ITERATOR + name] = ocp.args.JsonSave(iterator.get_state())
         ranked = metric is not None and math.isfinite(metric)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(**items),
-            metrics={METRIC: float(metric)} if ranked else None,  # type: ignore[arg-type]
-            # Saving has no interval here: the caller has decided.
-            force=True,
-        )
+        with self._disk_errors():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**items),
+                metrics={METRIC: float(metric)} if ranked else None,  # type: ignore[arg-type]
+                # Saving has no interval here: the caller has decided.
+                force=True,
+            )
 
     def restore(
         self,

@@ -2,11 +2,14 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax.numpy as jnp
 import pytest
 from commands import ROOT
 
@@ -16,6 +19,8 @@ from ssah_jax.cli import prepare as prepare_command
 from ssah_jax.config import Config, ConfigError
 from ssah_jax.config.fields import walk
 from ssah_jax.run import train_lib
+from ssah_jax.run.checkpointing import open_checkpoints
+from ssah_jax.run.workdir import write_atomically
 
 
 def command(*words: str, code: str = "", **options) -> subprocess.CompletedProcess:
@@ -276,3 +281,42 @@ def test_a_full_disk_is_one_line(capsys, monkeypatch, number):
     assert cli.main(["prepare"]) == 2
     said = f"error: /disk/file: cannot be written ({os.strerror(number)})\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("filled", ["before", "meanwhile"])
+def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch, capsys, filled):
+    """Where it is known before, Orbax does not begin; else its errors are one."""
+    state = {"a": jnp.zeros(1000)}
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, iterators={}, metric=None)
+        checkpoints.wait()
+        if filled == "before":
+            usage = SimpleNamespace(free=1_000_000)
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        else:
+            said = "RESOURCE_EXHAUSTED: [OS error 28: No space left on device]"
+
+            def save(*args, **options):
+                raise ValueError(said)
+
+            monkeypatch.setattr(checkpoints._manager, "save", save)
+        with pytest.raises(OSError) as raised:
+            checkpoints.save(2, state, iterators={}, metric=None)
+    assert raised.value.errno == errno.ENOSPC
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1"]
+    told = errors.disk_trouble(raised.value)
+    assert told.startswith(f"{tmp_path}: cannot be written (No space left on device")
+
+
+def test_nothing_is_left_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    write_atomically(path, "old")
+
+    def full(self, data):
+        self.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError):
+        write_atomically(path, "new")
+    assert os.listdir(tmp_path) == ["results.json"] and path.read_text() == "old"
