@@ -18,13 +18,8 @@ import records
 from absl import app, flags
 
 from ssah_jax.config import Config
-from ssah_jax.method.objectives import (
-    CleanCodes,
-    Outcome,
-    anet_objective,
-    batch_hardness,
-    hash_images,
-)
+from ssah_jax.method.adversary import Outcome, anet_objective
+from ssah_jax.method.codes import CleanCodes, batch_hardness, hash_images
 from ssah_jax.method.views import generate, make_views
 from ssah_jax.run import train_lib
 from ssah_jax.run.experiment import Experiment, iterate, prepare

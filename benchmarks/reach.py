@@ -16,7 +16,7 @@ import records
 from absl import app, flags
 
 from ssah_jax import pacing
-from ssah_jax.method.objectives import hash_images
+from ssah_jax.method.codes import hash_images
 from ssah_jax.method.views import generate, make_views
 from ssah_jax.run import train_lib
 from ssah_jax.run.experiment import iterate, prepare

@@ -1,18 +1,43 @@
-"""The semi-supervised consistent loss of one batch: its parts, weighted and ramped."""
+"""The semi-supervised consistent loss: each of its terms, then the weighted sum."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ssah_jax import losses, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import all_rows, all_sum, first_row, masked_mean
 from ssah_jax.method.views import Views
 from ssah_jax.types import AlignmentState, Metrics, TrainState
+
+
+class _Seen(NamedTuple):
+    """What a term looks at: arguments of `consistent_loss`, and these.
+
+    Attributes:
+        to_logits: from codes to logits of the classes.
+        teacher: its codes of clean unlabelled images, `[U, K]`.
+        aligned: its aligned posterior, `[U, C]`.
+        sure: entries of that which are learnt from, `[U, C]`.
+    """
+
+    student: Float[Array, "U K"]
+    clean: Float[Array, "U K"]
+    paced: Float[Array, "U"]
+    anchors: Float[Array, "M K"]
+    teach: Callable[[Array], Array]
+    to_logits: Callable[[Array], Array]
+    teacher: Float[Array, "U K"]
+    aligned: Float[Array, "U C"]
+    sure: Bool[Array, "U C"]
+    views: Views
+    config: Config
+    axis_name: str | None
 
 
 def consistent_loss(
@@ -42,7 +67,6 @@ def consistent_loss(
         axis_name: mapped axis.
     """
     weights, multi_label = config.loss, config.data.multi_label
-    mean = partial(masked_mean, axis_name=axis_name)
     to_logits = partial(
         similarity.class_logits,
         centres=state.centres,
@@ -51,83 +75,139 @@ def consistent_loss(
     )
     teacher = stop_gradient(teach(views.unlabelled))
     posterior = similarity.class_posterior(to_logits(teacher), multi_label=multi_label)
-    aligned = posterior
-    if weights.align:
-        aligned = similarity.align_posterior(
-            posterior,
-            state.alignment.prior,
-            state.alignment.predicted,
-            multi_label=multi_label,
-        )
+    aligned = _align(posterior, state.alignment, config)
     sure = similarity.confident(aligned, gate=weights.gate, multi_label=multi_label)
-    metrics: Metrics = {"monitor/gate_rate": mean(sure.astype(jnp.float32))}
-    total, spread = jnp.zeros(()), jnp.zeros(())
-    if weights.consistent > 0:
-        values = losses.centre_consistency(
-            to_logits(student), aligned, sure, multi_label=multi_label
-        )
-        metrics["loss/consistent"] = mean(paced * values)
-        total += weights.consistent * metrics["loss/consistent"]
-    if weights.consistent_pair > 0:
-        labels = all_rows(views.label, axis_name)
-        target = similarity.pair_probability(aligned, labels, multi_label=multi_label)
-        values = losses.pair_consistency(
-            student, anchors, target, alpha=weights.pair_alpha
-        )
-        metrics["loss/consistent_pair"] = losses.balanced_pair_mean(
-            paced[:, None] * values,
-            target > 0.5,
-            jnp.maximum(target, 1.0 - target) >= weights.gate,
-            axis_name=axis_name,
-        )
-        total += weights.consistent_pair * metrics["loss/consistent_pair"]
-
-    if weights.consistent_teacher > 0:
-        known = all_rows(stop_gradient(teach(views.labelled)), axis_name)
-        target = losses.pair_posterior(jnp.tanh(teacher), jnp.tanh(known))
-        values = losses.ssdph_loss(jnp.tanh(student), jnp.tanh(anchors), target)
-        metrics["loss/consistent_teacher"] = mean(paced[:, None] * values)
-        total += weights.consistent_teacher * metrics["loss/consistent_teacher"]
-    if weights.consistent_graph > 0:
-        bits = jax.nn.sigmoid(student)
-        others = all_rows(bits, axis_name)
-        rows = first_row(len(bits), axis_name)
-        where = similarity.not_self(rows, len(bits), len(others))
-        near, sure_pairs = losses.graph_pairs(bits, others, where=where)
-        values = losses.contrastive_loss(bits, others, near)
-        metrics["loss/consistent_graph"] = losses.balanced_pair_mean(
-            paced[:, None] * values, near, sure_pairs, axis_name=axis_name
-        )
-        total += weights.consistent_graph * metrics["loss/consistent_graph"]
-
+    seen = _Seen(
+        *(student, clean, paced, anchors, teach, to_logits),
+        *(teacher, aligned, sure, views, config, axis_name),
+    )
+    terms = {
+        name: term(seen) for name, term in _TERMS.items() if getattr(weights, name) > 0
+    }
+    total = sum(
+        (getattr(weights, name) * value for name, value in terms.items()),
+        jnp.zeros(()),
+    )
+    loss = losses.ramp_up(state.step, length=weights.ramp * config.steps) * total
     if weights.consistent_spread > 0:
-        if views.spread is None:
-            raise ValueError("batch: found no spread labels, expected [U, C]")
-        # Of the images themselves: a hard sample need not show what they are like.
-        values = losses.centre_consistency(
-            to_logits(clean),
-            views.spread,
-            jnp.ones(views.spread.shape, bool),
-            multi_label=multi_label,
-        )
-        trust = similarity.certainty(views.spread, multi_label=multi_label)
         # The graph knows more than a teacher that has just begun, and less than one
         # that has learnt from it.
         left = losses.ramp_down(state.step, length=weights.fade * config.steps)
-        metrics["loss/consistent_spread"] = left * mean(trust * values)
-        spread = weights.consistent_spread * metrics["loss/consistent_spread"]
-
-    def class_share(values: Array) -> Array:
-        count = all_sum(len(values), axis_name)
-        return all_sum(jnp.sum(values, axis=0), axis_name) / count
-
-    alignment = AlignmentState(
-        prior=_follow(state.alignment.prior, class_share(views.label)),
-        predicted=_follow(state.alignment.predicted, class_share(posterior)),
+        terms["consistent_spread"] = left * _to_spread_labels(seen)
+        loss += weights.consistent_spread * terms["consistent_spread"]
+    metrics = {f"loss/{name}": value for name, value in terms.items()}
+    metrics["monitor/gate_rate"] = masked_mean(
+        sure.astype(jnp.float32), axis_name=axis_name
     )
-    ramp = losses.ramp_up(state.step, length=weights.ramp * config.steps)
-    return ramp * total + spread, alignment, metrics
+    alignment = _follow(state.alignment, views.label, posterior, axis_name)
+    return loss, alignment, metrics
 
 
-def _follow(running: Array, new: Array, decay: float = 0.99) -> Array:
-    return decay * running + (1.0 - decay) * new
+def _to_centres(seen: _Seen) -> Float[Array, ""]:
+    """The teacher's class, asked of the hard sample: `loss.consistent`."""
+    values = losses.centre_consistency(
+        seen.to_logits(seen.student),
+        seen.aligned,
+        seen.sure,
+        multi_label=seen.config.data.multi_label,
+    )
+    return masked_mean(seen.paced * values, axis_name=seen.axis_name)
+
+
+def _to_labelled_pairs(seen: _Seen) -> Float[Array, ""]:
+    """What it is similar to among labelled images: `loss.consistent_pair`."""
+    target = similarity.pair_probability(
+        seen.aligned,
+        all_rows(seen.views.label, seen.axis_name),
+        multi_label=seen.config.data.multi_label,
+    )
+    values = losses.pair_consistency(
+        seen.student, seen.anchors, target, alpha=seen.config.loss.pair_alpha
+    )
+    return losses.balanced_pair_mean(
+        seen.paced[:, None] * values,
+        target > 0.5,
+        jnp.maximum(target, 1.0 - target) >= seen.config.loss.gate,
+        axis_name=seen.axis_name,
+    )
+
+
+def _to_teacher_pairs(seen: _Seen) -> Float[Array, ""]:
+    """SSDPH's squared error of pair probabilities: `loss.consistent_teacher`."""
+    known = all_rows(stop_gradient(seen.teach(seen.views.labelled)), seen.axis_name)
+    target = losses.pair_posterior(jnp.tanh(seen.teacher), jnp.tanh(known))
+    values = losses.ssdph_loss(jnp.tanh(seen.student), jnp.tanh(seen.anchors), target)
+    return masked_mean(seen.paced[:, None] * values, axis_name=seen.axis_name)
+
+
+def _to_neighbours(seen: _Seen) -> Float[Array, ""]:
+    """SSDH's contrastive pairs of neighbours: `loss.consistent_graph`."""
+    bits = jax.nn.sigmoid(seen.student)
+    others = all_rows(bits, seen.axis_name)
+    rows = first_row(len(bits), seen.axis_name)
+    where = similarity.not_self(rows, len(bits), len(others))
+    near, sure = losses.graph_pairs(bits, others, where=where)
+    values = losses.contrastive_loss(bits, others, near)
+    return losses.balanced_pair_mean(
+        seen.paced[:, None] * values, near, sure, axis_name=seen.axis_name
+    )
+
+
+def _to_spread_labels(seen: _Seen) -> Float[Array, ""]:
+    """Labels that spread over the graph, asked of the images themselves.
+
+    A hard sample need not show what an image is like.
+    """
+    spread, multi_label = seen.views.spread, seen.config.data.multi_label
+    if spread is None:
+        raise ValueError("batch: found no spread labels, expected [U, C]")
+    values = losses.centre_consistency(
+        seen.to_logits(seen.clean),
+        spread,
+        jnp.ones(spread.shape, bool),
+        multi_label=multi_label,
+    )
+    trust = similarity.certainty(spread, multi_label=multi_label)
+    return masked_mean(trust * values, axis_name=seen.axis_name)
+
+
+_TERMS: dict[str, Callable[[_Seen], Float[Array, ""]]] = {
+    "consistent": _to_centres,
+    "consistent_pair": _to_labelled_pairs,
+    "consistent_teacher": _to_teacher_pairs,
+    "consistent_graph": _to_neighbours,
+}
+"""Terms that ramp up, by the field of `config.loss` that weights them."""
+
+
+def _align(
+    posterior: Float[Array, "U C"], alignment: AlignmentState, config: Config
+) -> Float[Array, "U C"]:
+    if not config.loss.align:
+        return posterior
+    return similarity.align_posterior(
+        posterior,
+        alignment.prior,
+        alignment.predicted,
+        multi_label=config.data.multi_label,
+    )
+
+
+def _follow(
+    alignment: AlignmentState,
+    label: Float[Array, "L C"],
+    posterior: Float[Array, "U C"],
+    axis_name: str | None,
+    decay: float = 0.99,
+) -> AlignmentState:
+    """Running shares of the classes among labels, and in what the teacher says."""
+
+    def follow(running: Array, values: Array) -> Array:
+        count = all_sum(len(values), axis_name)
+        share = all_sum(jnp.sum(values, axis=0), axis_name) / count
+        return decay * running + (1.0 - decay) * share
+
+    return AlignmentState(
+        prior=follow(alignment.prior, label),
+        predicted=follow(alignment.predicted, posterior),
+    )

@@ -1,51 +1,32 @@
-"""What H-Net and A-Net each minimise on one batch: the method, without updates.
+"""What H-Net minimises on one batch: the method, without updates.
 
-Both objectives return this device's share of the global value (see
-`ssah_jax.losses.reduce`), and neither has any gradient on the other's parameters.
+Values are this device's share of the global one (see `ssah_jax.losses.reduce`), and
+have no gradient on A-Net's parameters.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from ssah_jax import losses, pacing, similarity, transforms
+from ssah_jax import losses, pacing, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.by_name import HASH_LOSSES, QUANTISATION, Labelled
-from ssah_jax.losses.reduce import all_rows, all_sum, first_row, masked_mean
+from ssah_jax.losses.reduce import all_rows, all_sum, masked_mean
+from ssah_jax.method.adversary import Outcome, acceptance_limit
+from ssah_jax.method.codes import (
+    CleanCodes,
+    batch_hardness,
+    encode,
+    hash_images,
+    label_pairs,
+)
 from ssah_jax.method.consistent import consistent_loss
-from ssah_jax.method.views import Generated, Views, generate, max_angle, propose
-from ssah_jax.networks import Domain, HNet
-from ssah_jax.networks.backbones import SPECS
-from ssah_jax.networks.weight_tables import CONVERTIBLE
-from ssah_jax.types import AlignmentState, HashOutputs, Metrics, Params, TrainState
-
-
-class CleanCodes(NamedTuple):
-    """Codes of a batch before deformation, which hardness is measured against.
-
-    Attributes:
-        labelled: `[L, K]`.
-        unlabelled: `[U, K]`; carries no gradient.
-    """
-
-    labelled: Float[Array, "L K"]
-    unlabelled: Float[Array, "U K"]
-
-
-class Outcome(NamedTuple):
-    """What H-Net made of a batch's hard samples; A-Net learns from it.
-
-    Attributes:
-        clean: codes of the clean images.
-        hardness: of the generated samples, `[L + U]`.
-    """
-
-    clean: CleanCodes
-    hardness: Float[Array, "B"]
+from ssah_jax.method.views import Views
+from ssah_jax.types import AlignmentState, Metrics, Params, TrainState
 
 
 class Carried(NamedTuple):
@@ -78,31 +59,6 @@ class HNetAux(NamedTuple):
     metrics: Metrics
 
 
-def build_hnet(config: Config, *, axis_name: str | None = None) -> HNet:
-    """H-Net as configured; batch moments are averaged over `axis_name`.
-
-    Where the backbone begins with others' weights, its images are normalised as these
-    expect, and not by the moments of the data set.
-    """
-    spec = SPECS[config.hnet.backbone]
-    others = bool(config.hnet.weights) and config.hnet.backbone in CONVERTIBLE
-    stored = config.hnet.backbone == "features"
-    return HNet(
-        bits=config.bits,
-        mean=spec.mean if others or stored else config.data.mean,
-        std=spec.std if others or stored else config.data.std,
-        backbone=config.hnet.backbone,
-        widths=config.hnet.widths,
-        norm=config.hnet.norm,
-        share_stats=config.hnet.share_stats,
-        axis_name=axis_name,
-        dtype=config.hnet.dtype,
-        frozen=config.hnet.frozen_stages,
-        image_size=config.hnet.image_size,
-        channels=3 if others else 0,
-    )
-
-
 def consistent_on(config: Config) -> bool:
     """Whether a consistent loss has any weight."""
     loss = config.loss
@@ -118,104 +74,6 @@ def consistent_on(config: Config) -> bool:
 def uses_unlabelled(config: Config) -> bool:
     """Whether any part of the step looks at unlabelled images."""
     return config.anet.kind != "none" or consistent_on(config)
-
-
-def hash_images(
-    params: Params,
-    stats: Params,
-    images: Float[Array, "B H W ch"],
-    *,
-    domain: Domain,
-    config: Config,
-    axis_name: str | None,
-) -> tuple[Float[Array, "B K"], Params]:
-    """Hash images in training mode: codes, and the new running statistics."""
-    outputs, updates = build_hnet(config, axis_name=axis_name).apply(
-        {"params": params, "batch_stats": stats},
-        images,
-        domain=domain,
-        train=True,
-        mutable=["batch_stats"],
-    )
-    return outputs.code, updates.get("batch_stats", stats)
-
-
-def encode(
-    params: Params, stats: Params, images: Float[Array, "B H W ch"], *, config: Config
-) -> Float[Array, "B K"]:
-    """Real-valued codes of images by running statistics, not those of the batch."""
-    variables = {"params": params, "batch_stats": stats}
-    outputs = cast(HashOutputs, build_hnet(config).apply(variables, images))
-    return outputs.code
-
-
-def batch_hardness(
-    hard: Float[Array, "B K"],
-    clean: CleanCodes,
-    label: Float[Array, "L C"],
-    *,
-    axis_name: str | None,
-) -> Float[Array, "B"]:
-    """Hardness of every generated sample, labelled first, `[L + U]`.
-
-    Args:
-        hard: codes of the generated samples, `[L + U, K]`.
-        clean: codes of what they were generated from; constants.
-        label: multi-hot `[L, C]`.
-        axis_name: mapped axis; pairs are global.
-    """
-    others, similar, where = _pairs(clean.labelled, label, axis_name)
-    number = len(label)
-    labelled = pacing.pair_hardness(
-        hard[:number], clean.labelled, others, similar, where
-    )
-    unlabelled = pacing.bit_flips(hard[number:], clean.unlabelled)
-    return jnp.concatenate([labelled, unlabelled])
-
-
-def hardest_accepted(
-    state: TrainState,
-    views: Views,
-    *,
-    config: Config,
-    axis_name: str | None = None,
-) -> Generated:
-    """Of several random deformations of an image, the hardest that H-Net accepts.
-
-    What an adversary must match: a search without one, at `config.anet.candidates`
-    forward passes of H-Net. If it accepts none, the easiest is taken.
-
-    Args:
-        state: H-Net's parameters and the threshold; constants.
-        views: the batch.
-        config: of the run.
-        axis_name: mapped axis.
-    """
-    state = stop_gradient(state)
-    hash_ = partial(
-        hash_images, state.hnet, state.batch_stats, config=config, axis_name=axis_name
-    )
-    clean = CleanCodes(
-        hash_(views.labelled, domain="clean")[0],
-        hash_(views.unlabelled, domain="clean")[0],
-    )
-    drawn, hardness = [], []
-    for index in range(config.anet.candidates):
-        keys = jax.vmap(partial(jax.random.fold_in, data=index))(views.keys)
-        drawn.append(generate(state.anet, views.replace(keys=keys), config=config))
-        codes, _ = hash_(drawn[-1].images, domain="generated")
-        hardness.append(batch_hardness(codes, clean, views.label, axis_name=axis_name))
-    stacked = jnp.stack(hardness)
-    accepted = jnp.where(stacked <= acceptance_limit(state, config), stacked, -jnp.inf)
-    easiest, best = jnp.argmin(stacked, axis=0), jnp.argmax(accepted, axis=0)
-    chosen = jnp.where(jnp.any(accepted > -jnp.inf, axis=0), best, easiest)
-    rows = jnp.arange(len(chosen))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen, rows], *drawn)
-
-
-def acceptance_limit(state: TrainState, config: Config) -> Float[Array, ""]:
-    """Hardness up to which H-Net accepts a sample."""
-    return (1.0 + config.pace.slack) * state.pace.threshold
 
 
 def hnet_objective(
@@ -240,63 +98,40 @@ def hnet_objective(
         config: of the run.
         axis_name: mapped axis.
     """
-    weights = config.loss
-    mean = partial(masked_mean, axis_name=axis_name)
-    hash_ = partial(hash_images, config=config, axis_name=axis_name)
-    codes, stats = hash_(params, state.batch_stats, views.labelled, domain="clean")
-    method = partial(HASH_LOSSES[weights.name].terms, **weights.hash_options)
-    number = len(views.label)
-    labelled = _compare(codes, params, state, views.label, axis_name)
-    terms = method(labelled) | _regularisers(codes, config=config, axis_name=axis_name)
+    codes = _hash_batch(params, state, views, generated, config, axis_name)
+    method = partial(HASH_LOSSES[config.loss.name].terms, **config.loss.hash_options)
+    labelled = _compare(codes.labelled, params, state, views.label, axis_name)
+    terms = method(labelled)
+    terms |= _regularisers(codes.labelled, config=config, axis_name=axis_name)
     total = sum(terms.values(), jnp.zeros(()))
     metrics: Metrics = {f"loss/{name}": value for name, value in terms.items()}
 
-    outcome, unlabelled = None, None
-    if generated is not None:
-        # Without gradient it would cost half as much, but spread labels need it.
-        learnt = params if weights.consistent_spread else stop_gradient(params)
-        plain, stats = hash_(learnt, stats, views.unlabelled, domain="clean")
-        # A-Net learns from its own objective.
-        images = stop_gradient(generated)
-        hard_codes, stats = hash_(params, stats, images, domain="generated")
-        clean = CleanCodes(codes, stop_gradient(plain))
-        hardness = batch_hardness(hard_codes, clean, views.label, axis_name=axis_name)
-        outcome = Outcome(clean, hardness)
-        limit = acceptance_limit(state, config)
-        weight = pacing.self_paced_weight(hardness, limit, kind=config.pace.weight)
-        # Hard samples move to where clean codes are, never the reverse.
-        hard_terms = method(
-            labelled._replace(
-                u=hard_codes[:number],
-                others=stop_gradient(labelled.others),
-                weight=weight[:number],
-            )
+    outcome, student = None, codes.unlabelled
+    paced = jnp.ones(len(student))
+    if codes.hard is not None:
+        clean = CleanCodes(codes.labelled, stop_gradient(codes.unlabelled))
+        outcome = Outcome(
+            clean, batch_hardness(codes.hard, clean, views.label, axis_name=axis_name)
         )
-        hard_terms.pop(QUANTISATION, None)
-        hard = sum(hard_terms.values(), jnp.zeros(()))
-        total += weights.hard * hard
-        unlabelled = (hard_codes[number:], plain, weight[number:])
-        metrics |= {
-            "loss/hard": hard,
-            "pace/hardness": mean(hardness),
-            "pace/hardness_labelled": mean(hardness[:number]),
-            "pace/hardness_unlabelled": mean(hardness[number:]),
-            "pace/accepted": mean((hardness <= limit).astype(jnp.float32)),
-            "pace/mastered": mean(
-                (hardness <= state.pace.threshold).astype(jnp.float32)
-            ),
-        }
-    elif uses_unlabelled(config):
-        plain, stats = hash_(params, stats, views.unlabelled, domain="clean")
-        unlabelled = (plain, plain, jnp.ones(len(plain)))
+        limit = acceptance_limit(state, config)
+        weight = pacing.self_paced_weight(
+            outcome.hardness, limit, kind=config.pace.weight
+        )
+        number = len(views.label)
+        student, paced = codes.hard[number:], weight[number:]
+        hard = _hard_samples(method, labelled, codes.hard[:number], weight[:number])
+        total += config.loss.hard * hard
+        metrics["loss/hard"] = hard
+        metrics |= _pace_metrics(outcome.hardness, number, state, config, axis_name)
 
     alignment = state.alignment
-    if unlabelled is not None and consistent_on(config):
-        teach = partial(encode, state.teacher, state.teacher_stats, config=config)
+    if consistent_on(config):
         loss, alignment, more = consistent_loss(
-            *unlabelled,
-            all_rows(codes, axis_name),
-            teach,
+            student,
+            codes.unlabelled,
+            paced,
+            all_rows(codes.labelled, axis_name),
+            partial(encode, state.teacher, state.teacher_stats, config=config),
             state,
             views,
             config=config,
@@ -305,102 +140,82 @@ def hnet_objective(
         total += loss
         metrics |= more
     metrics["loss/total"] = total
-    centres, bank = _remember(codes, state, views.label, config, axis_name)
-    carried = Carried(stats, alignment, centres, bank)
+    centres, bank = _remember(codes.labelled, state, views.label, config, axis_name)
+    carried = Carried(codes.stats, alignment, centres, bank)
     return total, HNetAux(outcome, carried, metrics)
 
 
-def anet_objective(
-    anet_params: Params,
-    hnet_params: Params,
+class _Codes(NamedTuple):
+    """H-Net's passes over a batch.
+
+    Attributes:
+        labelled: codes of labelled images, `[L, K]`.
+        unlabelled: of unlabelled ones, `[U, K]`; none where nothing asks for them.
+        hard: of hard samples, `[L + U, K]`; None without any.
+        stats: the running statistics after all of them.
+    """
+
+    labelled: Float[Array, "L K"]
+    unlabelled: Float[Array, "U K"]
+    hard: Float[Array, "B K"] | None
+    stats: Params
+
+
+def _hash_batch(
+    params: Params,
     state: TrainState,
     views: Views,
-    generated: Generated,
-    outcome: Outcome,
-    *,
+    generated: Float[Array, "B H W ch"] | None,
     config: Config,
-    axis_name: str | None = None,
-) -> tuple[Float[Array, ""], Metrics]:
-    """A-Net's loss: mean hardness at the threshold, from choices that stay open.
+    axis_name: str | None,
+) -> _Codes:
+    hash_ = partial(hash_images, config=config, axis_name=axis_name)
+    labelled, stats = hash_(params, state.batch_stats, views.labelled, domain="clean")
+    unlabelled, hard = labelled[:0], None
+    if uses_unlabelled(config):
+        # Beside hard samples only spread labels need its gradient, half of its cost.
+        learns = generated is None or config.loss.consistent_spread
+        learnt = params if learns else stop_gradient(params)
+        unlabelled, stats = hash_(learnt, stats, views.unlabelled, domain="clean")
+    if generated is not None:
+        # A-Net learns from its own objective.
+        images = stop_gradient(generated)
+        hard, stats = hash_(params, stats, images, domain="generated")
+    return _Codes(labelled, unlabelled, hard, stats)
 
-    Args:
-        anet_params: A-Net's parameters, which are differentiated.
-        hnet_params: H-Net's, through which hardness is seen; constants.
-        state: everything else; constants.
-        views: the batch.
-        generated: its hard samples; constants.
-        outcome: what H-Net made of them; constants.
-        config: of the run.
-        axis_name: mapped axis.
-    """
-    hnet_params, generated, outcome = stop_gradient((hnet_params, generated, outcome))
+
+def _hard_samples(
+    method: Callable[[Labelled], Metrics],
+    labelled: Labelled,
+    hard: Float[Array, "L K"],
+    weight: Float[Array, "L"],
+) -> Float[Array, ""]:
+    """Similarity of hard samples: they move to where clean codes are, not these."""
+    terms = method(
+        labelled._replace(u=hard, others=stop_gradient(labelled.others), weight=weight)
+    )
+    terms.pop(QUANTISATION, None)
+    return sum(terms.values(), jnp.zeros(()))
+
+
+def _pace_metrics(
+    hardness: Float[Array, "B"],
+    number: int,
+    state: TrainState,
+    config: Config,
+    axis_name: str | None,
+) -> Metrics:
+    """How hard samples are beside the threshold; the first `number` are labelled."""
     mean = partial(masked_mean, axis_name=axis_name)
-
-    def pursue(hardness: Array) -> Array:
-        reached = all_sum(mean(stop_gradient(hardness)), axis_name)
-        return losses.threshold_pursuit(hardness, state.pace.threshold, reached)
-
-    if config.anet.trainer == "straight_through":
-        again = generate(anet_params, views, config=config)
-        logits = again.logits
-        hard, _ = hash_images(
-            hnet_params,
-            state.batch_stats,
-            again.images,
-            domain="generated",
-            config=config,
-            axis_name=axis_name,
-        )
-        pursuit = mean(
-            pursue(
-                batch_hardness(hard, outcome.clean, views.label, axis_name=axis_name)
-            )
-        )
-        total = pursuit
-    else:
-        logits = propose(anet_params, views, config=config)
-        each = pursue(outcome.hardness)
-        pursuit = mean(each)
-        log_probability = jax.vmap(
-            partial(transforms.deformation_log_probability, max_angle=max_angle(config))
-        )(logits, generated.deformations)
-        baseline = all_sum(pursuit, axis_name)
-        total = mean(losses.score_function_loss(log_probability, each, baseline))
-    devices = all_sum(1, axis_name)
-    floors = jnp.zeros(())
-    metrics: Metrics = {}
-    batch, num_scales = logits.scale.shape
-    heads = {
-        "scale": logits.scale[:, None],
-        "position": logits.position.reshape(batch, num_scales, -1),
-        "angle": logits.angle,
+    accepted = hardness <= acceptance_limit(state, config)
+    mastered = hardness <= state.pace.threshold
+    return {
+        "pace/hardness": mean(hardness),
+        "pace/hardness_labelled": mean(hardness[:number]),
+        "pace/hardness_unlabelled": mean(hardness[number:]),
+        "pace/accepted": mean(accepted.astype(jnp.float32)),
+        "pace/mastered": mean(mastered.astype(jnp.float32)),
     }
-    for name, head in heads.items():
-        each = losses.entropy_floor(head, floor=config.anet.entropy_floor)
-        # The mean choice over the global batch: an adversary that answers every
-        # image alike has a low entropy here even if single answers are open.
-        share = jnp.mean(jax.nn.softmax(head, axis=-1), axis=0) / devices
-        overall = jnp.log(jnp.maximum(all_sum(share, axis_name), 1e-9))
-        floor = getattr(config.anet, f"{name}_entropy_floor")
-        spread = losses.entropy_floor(overall, floor=floor)
-        floors += mean(each) + jnp.mean(spread) / devices
-        metrics[f"entropy/{name}"] = mean(losses.normalised_entropy(head))
-        metrics[f"entropy/{name}_batch"] = (
-            jnp.mean(losses.normalised_entropy(overall)) / devices
-        )
-    total += config.anet.entropy_weight * floors
-    metrics |= {"loss/pursuit": pursuit, "loss/floors": floors}
-    return total, metrics
-
-
-def _pairs(
-    codes: Float[Array, "L K"], label: Float[Array, "L C"], axis_name: str | None
-) -> tuple[Float[Array, "M K"], Bool[Array, "L M"], Bool[Array, "L M"]]:
-    """Codes of all devices, which local rows they are similar to, and which count."""
-    others = all_rows(codes, axis_name)
-    similar = similarity.labels_overlap(label, all_rows(label, axis_name))
-    rows = first_row(len(codes), axis_name)
-    return others, similar, similarity.not_self(rows, len(codes), len(others))
 
 
 def _compare(
@@ -411,7 +226,7 @@ def _compare(
     axis_name: str | None,
 ) -> Labelled:
     """Labelled codes beside those of the batch of all devices and of the bank."""
-    others, similar, where = _pairs(codes, label, axis_name)
+    others, similar, where = label_pairs(codes, label, axis_name)
     if state.bank:
         # Constants of the gradient: they come from earlier parameters.
         others = jnp.concatenate([others, state.bank.codes])

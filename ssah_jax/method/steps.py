@@ -11,14 +11,9 @@ from ssah_jax import losses, pacing, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.reduce import all_sum
-from ssah_jax.method.objectives import (
-    Carried,
-    anet_objective,
-    build_hnet,
-    encode,
-    hardest_accepted,
-    hnet_objective,
-)
+from ssah_jax.method.adversary import anet_objective, hardest_accepted
+from ssah_jax.method.codes import build_hnet, encode
+from ssah_jax.method.objectives import Carried, hnet_objective
 from ssah_jax.method.optim import anet_optimiser, hnet_optimiser
 from ssah_jax.method.views import build_anet, clean_view, generate, make_views
 from ssah_jax.networks import backbone_scope

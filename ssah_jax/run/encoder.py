@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from ssah_jax.config import Config
 from ssah_jax.data import ImageSequence, SkippedImages, eval_batches
 from ssah_jax.method import steps
-from ssah_jax.method.objectives import build_hnet
+from ssah_jax.method.codes import build_hnet
 from ssah_jax.run import checkpointing, parallel
 from ssah_jax.run.workdir import ModelInfo, Workdir
 from ssah_jax.types import TrainState

@@ -9,7 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from ssah_jax.config import Config, ConfigError, HNetConfig, check_others_weights
-from ssah_jax.method.objectives import build_hnet
+from ssah_jax.method.codes import build_hnet
 from ssah_jax.method.steps import hnet_variables
 from ssah_jax.networks import backbone_scope, pretrained
 from ssah_jax.networks.backbones import SPECS, build_backbone

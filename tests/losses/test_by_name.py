@@ -21,6 +21,7 @@ from ssah_jax import losses, similarity
 from ssah_jax.config import ConfigError, default, from_config_dict
 from ssah_jax.config import presets as presets_lib
 from ssah_jax.losses import by_name as methods
+from ssah_jax.method import codes as hnet_codes
 from ssah_jax.method import objectives, steps
 from ssah_jax.method.views import make_views
 
@@ -156,7 +157,7 @@ def test_centres_of_a_method_without_any_are_class_means():
     config = alone("dsh")
     state, batch = make_state(config), make_batch(config)
     found, _ = jax.jit(partial(steps.train_step, config=config))(state, batch)
-    codes, _ = objectives.hash_images(
+    codes, _ = hnet_codes.hash_images(
         state.hnet,
         state.batch_stats,
         jax.jit(partial(make_views, config=config))(

@@ -17,7 +17,7 @@ from step_cases import (
 )
 
 from ssah_jax.config import Config
-from ssah_jax.method import objectives, steps
+from ssah_jax.method import adversary, codes, objectives, steps
 from ssah_jax.method.views import generate, make_views
 from ssah_jax.run import parallel
 from ssah_jax.types import TrainState
@@ -93,8 +93,8 @@ def test_device_local_pairs_would_be_noticed(monkeypatch):
     config = VARIANTS["supervised"]
     state, batch = make_state(config), make_batch(config)
     one = gradients_of(config, state, batch, 1)
-    monkeypatch.setattr(objectives, "all_rows", lambda x, axis_name: x)
-    monkeypatch.setattr(objectives, "first_row", lambda rows, axis_name: jnp.asarray(0))
+    monkeypatch.setattr(codes, "all_rows", lambda x, axis_name: x)
+    monkeypatch.setattr(codes, "first_row", lambda rows, axis_name: jnp.asarray(0))
     found = gradients_of(config, state, batch, 8)
     first = jax.tree.map(lambda leaf: leaf[0], found)
     assert relative_error(first.hnet, one.hnet) > 0.05
@@ -120,12 +120,12 @@ def test_neither_objective_has_a_gradient_on_the_other_network(name):
     config = VARIANTS[name]
     state, views, generated, outcome = _parts(config)
 
-    def adversary(hnet, anet):
-        return objectives.anet_objective(
+    def pursue(hnet, anet):
+        return adversary.anet_objective(
             anet, hnet, state, views, generated, outcome, config=config
         )[0]
 
-    leak, own = jax.jit(jax.grad(adversary, argnums=(0, 1)))(state.hnet, state.anet)
+    leak, own = jax.jit(jax.grad(pursue, argnums=(0, 1)))(state.hnet, state.anet)
     assert _zero(leak)
     assert not any(_zero(leaf) for leaf in jax.tree.leaves(own))
 
@@ -167,13 +167,13 @@ def test_of_the_candidates_the_hardest_accepted_is_taken():
     batch = make_batch(config)
     views = jax.jit(partial(make_views, config=config))(jax.random.key(3), batch)
     hash_ = partial(
-        objectives.hash_images,
+        codes.hash_images,
         state.hnet,
         state.batch_stats,
         config=config,
         axis_name=None,
     )
-    clean = objectives.CleanCodes(
+    clean = codes.CleanCodes(
         hash_(views.labelled, domain="clean")[0],
         hash_(views.unlabelled, domain="clean")[0],
     )
@@ -182,13 +182,13 @@ def test_of_the_candidates_the_hardest_accepted_is_taken():
         keys = jax.vmap(partial(jax.random.fold_in, data=index))(views.keys)
         made = generate(state.anet, views.replace(keys=keys), config=config)
         drawn.append(np.asarray(made.images))
-        codes, _ = hash_(made.images, domain="generated")
-        each = objectives.batch_hardness(codes, clean, views.label, axis_name=None)
+        hard, _ = hash_(made.images, domain="generated")
+        each = codes.batch_hardness(hard, clean, views.label, axis_name=None)
         hardness.append(np.asarray(each))
     # In the middle of the hardness that there is, so that all cases occur.
     limit = float(np.median(hardness))
     pace = state.pace.replace(threshold=jnp.asarray(limit / 2))
-    found = objectives.hardest_accepted(
+    found = adversary.hardest_accepted(
         state.replace(pace=pace), views, config=config, axis_name=None
     )
     cases = set()

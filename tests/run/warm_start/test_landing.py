@@ -20,7 +20,7 @@ from weights_cases import (
 )
 
 from ssah_jax.method import steps
-from ssah_jax.method.objectives import build_hnet
+from ssah_jax.method.codes import build_hnet
 from ssah_jax.networks import backbones, pretrained, weight_tables
 from ssah_jax.run import train_lib
 from ssah_jax.run.experiment import prepare

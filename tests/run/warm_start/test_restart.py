@@ -13,7 +13,7 @@ import pytest
 from weights_cases import SHAPE, SMALL, make_config, original_tensors, refusal
 
 from ssah_jax.config import Config
-from ssah_jax.method.objectives import build_hnet
+from ssah_jax.method.codes import build_hnet
 from ssah_jax.networks import backbones, pretrained
 from ssah_jax.run import evaluators, parallel, train_lib
 from ssah_jax.run.encoder import load_encoder
