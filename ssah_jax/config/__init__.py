@@ -17,7 +17,7 @@ from ssah_jax.config.convert import (
     from_json,
     to_json,
 )
-from ssah_jax.config.data import SOURCES, BatchConfig, DataConfig
+from ssah_jax.config.data import BatchConfig, DataConfig
 from ssah_jax.config.describe import describe, json_schema
 from ssah_jax.config.evaluation import EvalConfig
 from ssah_jax.config.fields import ConfigError
@@ -33,7 +33,6 @@ from ssah_jax.config.pace import PaceConfig
 from ssah_jax.config.root import Config
 
 __all__ = [
-    "SOURCES",
     "ANetConfig",
     "BatchConfig",
     "Config",

@@ -4,14 +4,9 @@ import dataclasses
 
 from ssah_jax.config.constraints import at_least, between, either, more_than, one_of
 from ssah_jax.config.fields import field, rule, wrong
+from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.images import RESIZES
 from ssah_jax.data.protocols import PROTOCOLS
-
-SOURCES = (
-    *("digits", "idx", "synthetic", "folder", "list", "nus_wide", "tfds"),
-    "features",
-)
-"""Accepted words for where images come from."""
 
 
 @dataclasses.dataclass(frozen=True)

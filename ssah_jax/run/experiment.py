@@ -2,9 +2,9 @@
 
 import dataclasses
 import hashlib
+import os
 import sys
 from pathlib import Path
-from typing import cast
 
 import jax
 import numpy as np
@@ -30,12 +30,10 @@ from ssah_jax.data import (
     make_split,
     train_iterator,
 )
+from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.features import read_feature_info, source_digest
-from ssah_jax.data.images import Resize
 from ssah_jax.networks.weight_tables import CONVERTIBLE
 from ssah_jax.run.workdir import ModelInfo
-
-_TABLES = (".csv", ".tsv", ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,67 +206,18 @@ def load_source(config: Config) -> Source:
     Raises:
         ValueError: one line on what does not fit: a file, a field.
     """
-    data, seed = config.data, config.seed
+    data = config.data
     if data.source == "features":
-        return _load_features(data)
-    size, channels = data.image_size, data.channels
-    resize = cast(Resize, data.resize)
-    if data.source == "digits":
-        return data_lib.digits()
-    if data.source == "idx":
-        return data_lib.idx_directory(data.path)
-    if data.source == "synthetic":
-        return data_lib.synthetic_images(seed=seed, multi_label=data.multi_label)
-    if data.source == "tfds":
-        return data_lib.tfds_source(
-            data.name,
-            data_dir=data.path,
-            label=data.label,
-            size=size,
-            resize=resize,
-            channels=channels,
-        )
-    if not data.path:
-        raise ConfigError(
-            f"config.data.path: found none, accepted is the directory of a "
-            f"{data.source!r} source"
-        )
-    path = Path(data.path).expanduser()
-    if data.source == "nus_wide":
-        return data_lib.nus_wide_source(
-            path,
-            concepts=data.concepts,
-            images=data.images,
-            max_missing=data.max_skipped,
-            size=size,
-            resize=resize,
-            channels=channels,
-        )
-    if data.source == "list":
-        return data_lib.image_lists(
-            path,
-            images=data.images,
-            max_missing=data.max_skipped,
-            size=size,
-            resize=resize,
-            channels=channels,
-        )
-    if path.suffix.lower() in _TABLES:
-        return data_lib.image_table(
-            path,
-            images=data.images,
-            separator=data.separator,
-            multi_label=data.multi_label,
-            max_missing=data.max_skipped,
-            size=size,
-            resize=resize,
-            channels=channels,
-        )
-    return data_lib.image_folder(path, size=size, resize=resize, channels=channels)
+        _check_features_are_not_deformed(data)
+    loader = SOURCES[data.source]
+    if loader.path and not data.path:
+        raise ConfigError(f"config.data.path: found none, accepted is {loader.path}")
+    values = dataclasses.asdict(data)
+    values |= {"path": os.path.expanduser(data.path), "seed": config.seed}
+    return loader.load(**{name: values[name] for name in loader.fields})
 
 
-def _load_features(data: DataConfig) -> Source:
-    """Stored features, which no augmentation of images may touch."""
+def _check_features_are_not_deformed(data: DataConfig) -> None:
     for field, wanted in (("max_shift", 0), ("flip", False)):
         found = getattr(data, field)
         if found != wanted:
@@ -276,12 +225,6 @@ def _load_features(data: DataConfig) -> Source:
                 f"config.data.{field}: found {found!r}, accepted is {wanted!r} with "
                 "stored features"
             )
-    if not data.path:
-        raise ConfigError(
-            "config.data.path: found none, accepted is a directory that "
-            "`ssah features` wrote"
-        )
-    return data_lib.features_source(Path(data.path).expanduser())
 
 
 def _check_images(experiment: Experiment) -> None:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 from commands import ROOT
 
-from ssah_jax.config import SOURCES
+from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.protocols import PROTOCOLS
 
 README = (ROOT / "README.md").read_text()
