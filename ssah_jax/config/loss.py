@@ -11,7 +11,8 @@ from ssah_jax.config.constraints import (
     one_of,
 )
 from ssah_jax.config.fields import ConfigError, field, rule, walk, wrong
-from ssah_jax.losses.by_name import HASH_LOSSES, Option, parse_options
+from ssah_jax.losses.by_name import HASH_LOSSES
+from ssah_jax.losses.hash_loss import Option, parse_options
 
 
 def _option(option: Option) -> Any:

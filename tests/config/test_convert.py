@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.fields import get
+from ssah_jax.config.loss import OPTION_GROUPS, _Terms
 from ssah_jax.losses.by_name import HASH_LOSSES
 
 
@@ -153,6 +154,14 @@ def test_one_line_of_options_is_the_same_as_fields():
     assert config_lib.to_json(config) == config_lib.to_json(
         from_config_dict({"loss": fields})
     )
+
+
+def test_no_hash_loss_is_called_like_a_field():
+    # Its group of options would take the place of the field.
+    assert {field.name for field in dataclasses.fields(_Terms)}.isdisjoint(
+        OPTION_GROUPS
+    )
+    assert set(OPTION_GROUPS) == set(HASH_LOSSES) - {"ssah"}
 
 
 def test_options_are_what_the_hash_loss_takes():

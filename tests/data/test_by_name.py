@@ -21,7 +21,7 @@ def test_a_source_gets_what_the_configuration_says(monkeypatch):
     given = {}
 
     def load(path, separator, image_size, seed):
-        given.update(locals())
+        given.update(path=path, separator=separator, image_size=image_size, seed=seed)
         return SOURCES["digits"].load()
 
     monkeypatch.setenv("HOME", "/home/somebody")
