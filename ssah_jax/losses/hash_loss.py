@@ -86,11 +86,12 @@ def parse_options(name: str, text: str) -> dict[str, int | float]:
         number = None if option is None else _number(option, value)
         if number is None:
             accepted = ", ".join(f"{k}={v.default:g}" for k, v in known.items())
-            least = 0 if option is None else option.least
-            whole = "whole " if option is not None and option.kind is int else ""
+            option = option or Option("")
+            whole = "whole " if option.kind is int else ""
+            bound = "more than" if option.above else "at least"
             raise ValueError(
-                f"found {item!r}, accepted for {name} are {whole}numbers of at least "
-                f"{least:g}, by default {accepted}"
+                f"found {item!r}, accepted for {name} are {whole}numbers of {bound} "
+                f"{option.least:g}, by default {accepted}"
             )
         found[key] = number
     return found
@@ -102,8 +103,9 @@ def _number(option: Option, text: str) -> int | float | None:
         number = float(text)
     except ValueError:
         return None
-    most = 1 if option.kind is bool else float("inf")
-    if not option.least <= number <= most or number == float("inf"):
+    if not option.least <= number < float("inf"):
+        return None
+    if option.above and number == option.least:
         return None
     # No half bins, no half truths.
     return option.kind(number) if option.kind(number) == number else None

@@ -12,6 +12,7 @@ from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.fields import get
 from ssah_jax.config.loss import OPTION_GROUPS, _Terms
 from ssah_jax.losses.by_name import HASH_LOSSES
+from ssah_jax.losses.hash_loss import parse_options
 
 
 def test_the_default_is_valid_locked_and_complete():
@@ -213,6 +214,12 @@ def test_options_are_what_the_hash_loss_takes():
 )
 def test_options_that_are_refused(loss, message):
     assert refusal({"loss": loss}).startswith(message)
+
+
+def test_a_bound_may_be_open():
+    with pytest.raises(ValueError, match="are numbers of more than 0, by default"):
+        parse_options("ssah", "point_scale=0")
+    assert parse_options("ssah", "point_scale=1e-9") == {"point_scale": 1e-9}
 
 
 # Workdirs of before.
