@@ -4,7 +4,6 @@ Inline in the page, a plot's text takes the colour of the page's, light or dark.
 Drawn with Matplotlib's figures directly, without the global state of pyplot.
 """
 
-import html
 import io
 import math
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 import matplotlib
 from cycler import cycler
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
@@ -88,7 +88,7 @@ def _keys(rows: Rows, prefix: str) -> list[str]:
     return [key for key in keys if _series(rows, key)[0]]
 
 
-def training_plots(rows: Rows) -> list[str]:
+def training_plots(rows: Rows) -> list[Markup]:
     """A figure for each group of keys that has values; the losses come first."""
     groups = dict.fromkeys(["loss/", "pace/", "validation/", "monitor/"])
     groups |= dict.fromkeys(
@@ -131,7 +131,7 @@ def _draw(axes: Axes, rows: Rows, keys: Iterable[str]) -> list[float]:
     return drawn
 
 
-def _group_plot(rows: Rows, keys: Sequence[str], title: str, *, log: bool) -> str:
+def _group_plot(rows: Rows, keys: Sequence[str], title: str, *, log: bool) -> Markup:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.8, 3.2), layout="constrained")
         axes = figure.add_subplot()
@@ -147,7 +147,7 @@ def _group_plot(rows: Rows, keys: Sequence[str], title: str, *, log: bool) -> st
         return _svg(figure, title, f"{', '.join(keys)} over steps")
 
 
-def _pace_plot(rows: Rows, keys: Sequence[str], title: str) -> str:
+def _pace_plot(rows: Rows, keys: Sequence[str], title: str) -> Markup:
     """Threshold and hardness share one panel, shares of samples the one below."""
     shares = [key for key in keys if key.startswith("pace/accepted")]
     levels = [key for key in keys if key not in shares]
@@ -174,7 +174,7 @@ def _pace_plot(rows: Rows, keys: Sequence[str], title: str) -> str:
         return _svg(figure, title, f"{', '.join(keys)} over steps")
 
 
-def retrieval_plots(results: Mapping[str, Any]) -> list[str]:
+def retrieval_plots(results: Mapping[str, Any]) -> list[Markup]:
     """Precision over recall, and precision over the number of ranks."""
     figures = []
     curve = results.get("pr_curve")
@@ -196,7 +196,7 @@ def retrieval_plots(results: Mapping[str, Any]) -> list[str]:
     return figures
 
 
-def code_plots(statistics: Mapping[str, Any]) -> list[str]:
+def code_plots(statistics: Mapping[str, Any]) -> list[Markup]:
     """How often each bit of the database's codes is +1."""
     balance = statistics.get("balance")
     if not balance:
@@ -215,7 +215,7 @@ def code_plots(statistics: Mapping[str, Any]) -> list[str]:
         return [_svg(figure, "Balance", f"{spread}, {low:.2f} to {high:.2f}")]
 
 
-def _curve_plot(points: Sequence[tuple[float, float]], title: str, over: str) -> str:
+def _curve_plot(points: Sequence[tuple[float, float]], title: str, over: str) -> Markup:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.8, 3.2), layout="constrained")
         axes = figure.add_subplot()
@@ -225,7 +225,7 @@ def _curve_plot(points: Sequence[tuple[float, float]], title: str, over: str) ->
         return _svg(figure, title, f"precision over {over}")
 
 
-def _svg(figure: Figure, title: str, description: str) -> str:
+def _svg(figure: Figure, title: str, description: str) -> Markup:
     """A figure as inline SVG: no namespaces, own ids, the page's text colour."""
     figure.patch.set_alpha(0)
     for axes in figure.axes:
@@ -239,9 +239,12 @@ def _svg(figure: Figure, title: str, description: str) -> str:
     name = re.sub(r"\W+", "-", title.lower())
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = text.replace("xlink:href", "href").replace(_TEXT, "currentColor")
-    label = html.escape(f"{title}: {description}")
+    label = f"{title}: {description}"
     box = re.search(r'viewBox="[^"]*"', text)
     assert box is not None
-    text = f'<svg role="img" aria-label="{label}" {box[0]}>' + text.split(">", 1)[1]
-    caption = html.escape(title)
-    return f"<figure><figcaption>{caption}</figcaption>\n{text.strip()}\n</figure>"
+    # Matplotlib has escaped what it drew.
+    head = Markup('<svg role="img" aria-label="{}" {}>').format(label, Markup(box[0]))
+    svg = head + Markup(text.split(">", 1)[1].strip())
+    return Markup("<figure><figcaption>{}</figcaption>\n{}\n</figure>").format(
+        title, svg
+    )
