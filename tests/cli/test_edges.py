@@ -16,10 +16,12 @@ from commands import ROOT
 from ssah_jax import cli
 from ssah_jax.cli import arguments, config_option, errors
 from ssah_jax.cli import prepare as prepare_command
-from ssah_jax.config import Config, ConfigError
+from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.fields import walk
 from ssah_jax.run import train_lib
 from ssah_jax.run.checkpointing import open_checkpoints
+from ssah_jax.run.experiment import load_source
+from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import write_atomically
 
 
@@ -320,3 +322,26 @@ def test_nothing_is_left_half_written(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         write_atomically(path, "new")
     assert os.listdir(tmp_path) == ["results.json"] and path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "source", ["idx", "folder", "list", "nus_wide", "tfds", "features"]
+)
+def test_fields_with_paths_expand_the_tilde(source, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data = {"source": source, "path": "~/none", "name": "cifar10", "flip": False}
+    fields = {"data": data}
+    if source == "features":
+        data["max_shift"] = 0
+        fields |= {"hnet": {"backbone": "features"}, "anet": {"kind": "none"}}
+    with pytest.raises(ValueError) as told:
+        load_source(from_config_dict(fields))
+    assert str(tmp_path / "none") in str(told.value) and "~" not in str(told.value)
+
+
+def test_weights_and_features_expand_the_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = from_config_dict({"hnet": {"weights": "~/none"}})
+    with pytest.raises(ValueError) as told:
+        load_backbone(config, (8, 8, 1))
+    assert str(tmp_path / "none") in str(told.value)

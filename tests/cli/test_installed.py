@@ -13,7 +13,14 @@ from commands import ROOT, SMALL, environment
 from PIL import Image
 from sklearn.datasets import load_digits
 
-FILES = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+FILES = (
+    "MANIFEST.in",
+    "setup.py",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 FOLDERS = ("ssah_jax", "configs")
 
 OWN_CONFIG = """
