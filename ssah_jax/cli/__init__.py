@@ -21,11 +21,10 @@ from ssah_jax.cli.errors import (
     CLOSED_PIPE,
     INTERRUPTED,
     USER_ERROR,
-    UserError,
-    disk_trouble,
-    one_line,
     setting_up,
+    told,
 )
+from ssah_jax.cli.several import among_processes
 
 
 class Command(NamedTuple):
@@ -105,10 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except Exception as error:
-        told = _told(error)
-        if not told:
+        line = told(error)
+        if not line:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         return USER_ERROR
 
 
@@ -131,7 +130,11 @@ def _run(arguments: list[str]) -> int:
     if unknown:
         command.refuse(unknown)
     options.fields = fields
-    return int(_module(options.command).run(options))
+    run = _module(options.command).run
+    if "processes" not in options:
+        return int(run(options))
+    with among_processes(options):
+        return int(run(options))
 
 
 def _parser(name: str) -> Parser:
@@ -164,15 +167,6 @@ def _parser(name: str) -> Parser:
 
 def _module(name: str) -> types.ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
-
-
-def _told(error: BaseException) -> str:
-    """What the user is to know of an error; empty if it is a defect of ours."""
-    if isinstance(error, UserError):
-        return one_line(error)
-    from ssah_jax.data.source import DataError
-
-    return one_line(error) if isinstance(error, DataError) else disk_trouble(error)
 
 
 def _print_anything() -> None:

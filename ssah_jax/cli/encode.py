@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from ssah_jax.cli.arguments import add_run, as_images, as_path
+from ssah_jax.cli.several import add_processes
 
 # Cheap: it imports PyArrow when it uses it.
 from ssah_jax.retrieval.code_files import (
@@ -89,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace FILE if it is there"
     )
+    add_processes(parser)
 
 
 def run(options: argparse.Namespace) -> int:

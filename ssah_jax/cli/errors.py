@@ -53,3 +53,13 @@ def disk_trouble(error: BaseException | None) -> str:
             return f"{one_line(where)}: cannot be written ({error.strerror})"
         error = error.__cause__ or error.__context__
     return ""
+
+
+def told(error: BaseException) -> str:
+    """What the user is to know of an error; empty if it is a defect of ours."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    # Not at the top: it loads NumPy, which --help does without.
+    from ssah_jax.data.source import DataError
+
+    return one_line(error) if isinstance(error, DataError) else disk_trouble(error)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ssah_jax.cli.arguments import add_run, as_path
 from ssah_jax.cli.errors import UserError, setting_up
+from ssah_jax.cli.several import add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=as_path,
         help="instead of both: RUN/checkpoints/STEP",
     )
+    add_processes(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: arguments, run or checkpoint do not fit.
         DataError: an image cannot be read.
     """
-    from ssah_jax.run import evaluators, parallel, train_lib
+    from ssah_jax.run import evaluators, parallel, processes, train_lib
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.workdir import Workdir
 
@@ -54,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     evaluator = evaluators.Evaluator(experiment)
     encoded = evaluator.encode_test(state)
     results = dict(evaluator.results(state, encoded))
+    if not processes.is_first():
+        return 0
     # Only the last step's numbers and pictures are the run's, and say that it is done.
     done = last and int(state.step) == experiment.config.steps
     name = "results.json" if done else f"results_step_{int(state.step)}.json"

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from ssah_jax.cli.arguments import add_config, as_path
 from ssah_jax.cli.errors import INTERRUPTED, setting_up
+from ssah_jax.cli.several import add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only load, split and read all images; print sizes, unreadable images, "
         "duplicates",
     )
+    add_processes(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,8 +45,10 @@ def run(options: argparse.Namespace) -> int:
         UserError: arguments, configuration, images or workdir do not fit.
         DataError: an image cannot be read.
     """
+    import jax
+
     from ssah_jax.cli.config_option import default_workdir, read_config
-    from ssah_jax.run import checks, evaluators, train_lib
+    from ssah_jax.run import checks, evaluators, processes, train_lib
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.workdir import Workdir
 
@@ -66,7 +70,11 @@ def run(options: argparse.Namespace) -> int:
         start = f" from step {int(opened.state.step)}" if int(opened.state.step) else ""
         if missing := len(opened.experiment.source.missing):
             start += f", without {missing} images that are not there (missing.txt)"
-        print(f"{workdir.path}: training{start}", file=sys.stderr)
+        if processes.several():
+            start += f" in {jax.process_count()} processes"
+        first = processes.is_first()
+        if first:
+            print(f"{workdir.path}: training{start}", file=sys.stderr)
         try:
             results = train_lib.train(opened)
         except train_lib.DivergedError as error:
@@ -74,11 +82,13 @@ def run(options: argparse.Namespace) -> int:
             return 1
         if results is None:
             step = int(opened.state.step)
-            print(
-                f"{workdir.path}: stopped at step {step}; the same command resumes",
-                file=sys.stderr,
-            )
+            if first:
+                print(
+                    f"{workdir.path}: stopped at step {step}; the same command resumes",
+                    file=sys.stderr,
+                )
             return INTERRUPTED
-    print(evaluators.describe(results, config))
-    print(f"{workdir.path}/report.html")
+    if first:
+        print(evaluators.describe(results, config))
+        print(f"{workdir.path}/report.html")
     return 0

@@ -97,8 +97,8 @@ def code_batches(
         The indices `[n]` of a batch that could be read, and their codes `[n, K]`.
     """
     devices = jax.local_device_count()
-    # Rounded up to a multiple of the devices.
-    batch_size = -(-config.eval.batch // devices) * devices
+    # This process's part of it, rounded up to a multiple of its devices.
+    batch_size = -(-config.eval.batch // jax.device_count()) * devices
     batches = eval_batches(
         images,
         indices,

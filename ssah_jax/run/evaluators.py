@@ -13,7 +13,7 @@ from ssah_jax import retrieval
 from ssah_jax.config import Config
 from ssah_jax.data import DataError, ImageSequence, seeded
 from ssah_jax.retrieval.statistics import code_statistics
-from ssah_jax.run import parallel
+from ssah_jax.run import parallel, processes
 from ssah_jax.run.encoder import code_batches
 from ssah_jax.run.experiment import Experiment, images_to_show
 from ssah_jax.run.report import gallery, pictures
@@ -58,21 +58,32 @@ class Evaluator:
     ) -> tuple[Float32[np.ndarray, "n K"], Int64[np.ndarray, "n"]]:
         """Real-valued codes of some images, in their order.
 
+        Of several processes, which all call this, each encodes a share.
+
         Returns:
             Codes `[n, K]` and the indices `[n]` that they belong to: those given,
             less the images that could not be read.
         """
-        experiment = self._experiment
+        experiment, total = self._experiment, len(indices)
         batches = code_batches(
             self._encode,
             state,
             experiment.source.images,
-            indices,
+            indices[processes.share(total)],
             config=experiment.config,
             skipped=experiment.skipped,
         )
-        found, codes = zip(*batches, strict=True)
-        return np.concatenate(codes), np.concatenate(found)
+        # A process may have no share, but its arrays need shapes.
+        found, codes = [np.empty(0, np.int64)], []
+        for rows, code in batches:
+            found.append(rows)
+            codes.append(code)
+        codes = codes or [np.empty((0, experiment.config.bits), np.float32)]
+        processes.join_skipped(experiment.skipped)
+        return (
+            processes.join_shares(np.concatenate(codes), total),
+            processes.join_shares(np.concatenate(found), total),
+        )
 
     def validate(self, state: TrainState) -> Iterator[tuple[str, float]]:
         """Yield metrics of the validation queries on a sample of the database.

@@ -3,6 +3,10 @@
 The state is replicated by `in_axes=None`, batches are split on their first axis.
 `jax.pmap` is in maintenance mode; the twin below, one global program over a sharded
 batch, computes the same numbers and is the way out should `pmap` go.
+
+Of several processes each holds its share of the batch and, under `pmap`, its own
+replica of the state; the step spans the devices of all of them. Encoding is each
+process's own affair.
 """
 
 from collections.abc import Callable
@@ -36,12 +40,67 @@ def _mesh() -> Mesh:
     return Mesh(np.asarray(jax.local_devices()), (AXIS,))
 
 
+def _everywhere() -> NamedSharding:
+    """Replicated over the devices of all processes."""
+    return NamedSharding(Mesh(np.asarray(jax.devices()), (AXIS,)), P())
+
+
 def replicate(tree: T) -> T:
     """Put a pytree on every local device.
 
     Done once before the loop: a step whose input lies elsewhere is traced anew.
     """
     return jax.device_put(tree, NamedSharding(_mesh(), P()))
+
+
+def globally(tree: T) -> T:
+    """A replicated pytree as one of all processes, as checkpoints know it.
+
+    Shares the buffers; of a single process the tree itself. The processes' values
+    must be equal.
+    """
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(partial(_rewrap, sharding=_everywhere()), tree)
+
+
+def locally(tree: T) -> T:
+    """The inverse of `globally`: a pytree on the local devices alone."""
+    if jax.process_count() == 1:
+        return tree
+    sharding = NamedSharding(_mesh(), P())
+    return jax.tree.map(partial(_rewrap, sharding=sharding), tree)
+
+
+def _rewrap(leaf: jax.Array, *, sharding: NamedSharding) -> jax.Array:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        words = _rewrap(jax.random.key_data(leaf), sharding=sharding)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+    pieces = [piece.data for piece in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, sharding, pieces)
+
+
+class AnyProcess:
+    """Whether any process raised a flag, told to all at the same step.
+
+    The answer is a step late, so that nothing waits for the devices. A single process
+    has its own answer at once.
+    """
+
+    def __init__(self) -> None:
+        """Starts with no flag raised."""
+        self._pending: jax.Array | None = None
+        self._reduce = jax.pmap(
+            lambda flag: jax.lax.pmax(flag, AXIS), AXIS, in_axes=0, out_axes=None
+        )
+
+    def __call__(self, flag: bool) -> bool:
+        """Takes this step's flag, returns whether any was raised the step before."""
+        if jax.process_count() == 1:
+            return flag
+        before = self._pending
+        self._pending = self._reduce(np.full(jax.local_device_count(), flag, np.int32))
+        return before is not None and bool(before)
 
 
 def shard(batch: T) -> T:
@@ -90,7 +149,7 @@ def jit_train_step(config: Config) -> TrainStep:
 def pmap_encode_step(config: Config) -> EncodeStep:
     """Encoding over local devices: `sharded [D, B/D, ...] -> codes [D, B/D, K]`."""
     step = partial(steps.encode_step, config=config)
-    return jax.pmap(step, AXIS, in_axes=(None, None, 0), out_axes=0)
+    return _local_pmap(step, in_axes=(None, None, 0))
 
 
 def pmap_apply(function: Callable[[Params, Any], jax.Array]) -> ApplyStep:
@@ -103,4 +162,10 @@ def pmap_apply(function: Callable[[Params, Any], jax.Array]) -> ApplyStep:
         From replicated parameters and sharded images `[D, B/D, ...]` to what the
         function returns, `[D, B/D, ...]`.
     """
-    return jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=0)
+    return _local_pmap(function, in_axes=(None, 0))
+
+
+def _local_pmap(function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
+    """Over this process's devices: processes need not call it equally often."""
+    devices = None if jax.process_count() == 1 else jax.local_devices()
+    return jax.pmap(function, AXIS, in_axes=in_axes, out_axes=0, devices=devices)

@@ -1,5 +1,6 @@
 """Training: the phases of a run, and the loop."""
 
+import collections
 import dataclasses
 import json
 import math
@@ -16,21 +17,24 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from ssah_jax.config import to_json
 from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.data.reading import Reader
 from ssah_jax.method import steps
 from ssah_jax.method.views import generate, make_views
-from ssah_jax.run import evaluators, parallel
+from ssah_jax.run import evaluators, parallel, processes
 from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.run.experiment import Experiment, check_devices, iterate, spread_labels
 from ssah_jax.run.report import pictures
 from ssah_jax.run.report import run_page as report
 from ssah_jax.run.report.gallery import Gallery, write_gallery
 from ssah_jax.run.warm_start import load_backbone
-from ssah_jax.run.workdir import Workdir, write_atomically
-from ssah_jax.types import Batch, ImagePool, Params, TrainState
+from ssah_jax.run.workdir import ModelInfo, Workdir, write_atomically
+from ssah_jax.types import Batch, ImagePool, Metrics, Params, TrainState
 
 _STRIP_IMAGES = 12
+_AHEAD = 2
+"""Steps that may wait for the devices; each holds its batch."""
 
 
 class DivergedError(RuntimeError):
@@ -76,6 +80,10 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
     config = experiment.config
     check_devices(config)
     workdir.check_free_for(config)
+    if processes.several():
+        processes.check_same(
+            {"config": to_json(config), "checkpoints": workdir.saved_steps()}
+        )
     info, backbone = experiment.info, None
     # A run that has a checkpoint no longer needs the weights that it began with.
     if config.hnet.weights and not _has_checkpoint(workdir):
@@ -91,15 +99,38 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
     state = parallel.replicate(init_state(experiment, backbone=backbone))
     iterator = iterate(experiment, spread=spread)
     with ExitStack() as stack:
-        if jax.process_index() == 0:
+        if processes.is_first():
             stack.enter_context(workdir.locked())
-        workdir.create(config, split_to_json(experiment.split), info, spread)
-        workdir.write_missing(experiment.source.missing)
+        if processes.several():
+            _check_same_start(info, state, spread)
+        if processes.is_first():
+            workdir.create(config, split_to_json(experiment.split), info, spread)
+            workdir.write_missing(experiment.source.missing)
         checkpoints = stack.enter_context(open_checkpoints(workdir.checkpoints))
         if checkpoints.latest_step() is not None:
-            state = checkpoints.restore(state, iterators=iterator.streams)
-        seconds = workdir.drop_metrics_after(int(state.step))
+            state = parallel.locally(
+                checkpoints.restore(
+                    parallel.globally(state), iterators=iterator.streams
+                )
+            )
+        seconds = 0.0
+        if processes.is_first():
+            seconds = workdir.drop_metrics_after(int(state.step))
         yield Run(experiment, workdir, checkpoints, iterator, state, seconds, spread)
+
+
+def _check_same_start(
+    info: ModelInfo, state: TrainState, spread: Float32[np.ndarray, "N C"] | None
+) -> None:
+    """Check that all processes have the same data and begin with the same numbers."""
+    processes.check_same(
+        {
+            "data": info.data_digest,
+            "first weights": info.weights_sha256,
+            "first state": processes.digest(state),
+            "spread labels": processes.digest(spread),
+        }
+    )
 
 
 def init_state(experiment: Experiment, *, backbone: Params | None = None) -> TrainState:
@@ -139,7 +170,8 @@ def restore_state(
     with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
         step = checkpoints.find(wanted)
         like = jax.eval_shape(lambda: init_state(experiment))
-        return checkpoints.restore(like, step=step), step == checkpoints.latest_step()
+        state = parallel.locally(checkpoints.restore(like, step=step))
+        return state, step == checkpoints.latest_step()
 
 
 def train(run: Run) -> dict[str, Any] | None:
@@ -159,17 +191,19 @@ def train(run: Run) -> dict[str, Any] | None:
         run.checkpoints.wait()
     if not finished:
         return None
-    encoded = evaluator.encode_test(run.state)
-    results = dict(evaluator.results(run.state, encoded))
-    run.record_skipped()
-    write_results(run.workdir, results, shown=evaluator.draw_gallery(encoded))
+    state = parallel.locally(run.state)
+    encoded = evaluator.encode_test(state)
+    results = dict(evaluator.results(state, encoded))
+    if processes.is_first():
+        run.record_skipped()
+        write_results(run.workdir, results, shown=evaluator.draw_gallery(encoded))
     return results
 
 
 def is_finished(workdir: Workdir) -> bool:
     """Whether the run has its results; makes up for a report that a kill prevented."""
     finished = workdir.results.exists()
-    if finished and not workdir.report.exists():
+    if finished and not workdir.report.exists() and processes.is_first():
         report.write_report(workdir.path)
     return finished
 
@@ -199,8 +233,24 @@ def _loop(
     config, first = run.experiment.config, int(run.state.step)
     step_fn = parallel.pmap_train_step(config, _device_pool(run))
     draw_strip = _strip_drawer(run.experiment)
+    any_process = parallel.AnyProcess()
+    clock = _Clock(first, images=config.batch.labelled + config.batch.unlabelled)
     start = time.perf_counter() - run.seconds
-    tick, ticked, waited = time.perf_counter(), first, 0.0
+    unlogged: tuple[int, Metrics] | None = None
+    running: collections.deque[jax.Array] = collections.deque()
+
+    def log(step: int, line: dict[str, Any]) -> None:
+        if line and processes.is_first():
+            seconds = round(time.perf_counter() - start, 3)
+            run.workdir.log({"step": step, "seconds": seconds} | line)
+            run.record_skipped()
+
+    def fetch(step: int, metrics: Metrics) -> dict[str, float]:
+        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        # Before anything that diverged is evaluated or replaces a checkpoint.
+        _check_finite(values, step)
+        return values
+
     bar = tqdm(
         total=config.steps,
         initial=first,
@@ -210,47 +260,83 @@ def _loop(
     )
     with bar:
         for step in range(first + 1, config.steps + 1):
-            asked = time.perf_counter()
-            batch = parallel.shard(next(run.iterator))
-            waited += time.perf_counter() - asked
+            with clock.waiting():
+                batch = parallel.shard(next(run.iterator))
             run.state, metrics = step_fn(run.state, batch)
             bar.update()
-            last, stop = step == config.steps, stopped()
-            line: dict[str, Any] = {}
-            log = _is_time(step, config.log_every) or last or stop
+            # What is fetched below is of steps before: the devices always have work.
+            running.append(metrics["loss/total"])
+            if len(running) > _AHEAD:
+                running.popleft().block_until_ready()
+            if unlogged is not None:
+                values = fetch(*unlogged)
+                line = values | clock.rates(unlogged[0])
+                bar.set_postfix_str(_progress(line))
+                log(unlogged[0], line)
+                unlogged = None
+            last, stop = step == config.steps, any_process(stopped())
+            due = _is_time(step, config.log_every) or last or stop
             evaluate = _is_time(step, config.eval.every) or last
             save = _is_time(step, config.checkpoint_every) or last or stop
-            if log or evaluate or save:
-                values = {name: float(value) for name, value in metrics.items()}
-                # Before anything that diverged is evaluated or replaces a checkpoint.
-                _check_finite(values, step)
-            if log:
-                line = values
-                now = time.perf_counter()
-                images = config.batch.labelled + config.batch.unlabelled
-                line["images_per_second"] = (step - ticked) * images / (now - tick)
-                line["data_wait"] = waited / (now - tick)
-                tick, ticked, waited = now, step, 0.0
+            if not (evaluate or save):
+                unlogged = (step, metrics) if due else None
+                continue
+            values, line, metric = fetch(step, metrics), {}, None
+            if due:
+                line = values | clock.rates(step)
                 bar.set_postfix_str(_progress(line))
-            metric = None
             if evaluate and config.eval.every:
-                line |= dict(evaluator.validate(run.state))
-                metric = line["validation/map"]
-                draw_strip(run.state, run.workdir)
-            if line:
-                seconds = time.perf_counter() - start
-                run.workdir.log({"step": step, "seconds": round(seconds, 3)} | line)
-                run.record_skipped()
+                state = parallel.locally(run.state)
+                line |= dict(evaluator.validate(state))
+                # Each has computed it; one of them decides which checkpoint is best.
+                metric = float(processes.gather(repr(line["validation/map"]))[0])
+                if processes.is_first():
+                    draw_strip(state, run.workdir)
+            log(step, line)
             if evaluate:
                 # Its seconds are not the step's.
-                tick, ticked, waited = time.perf_counter(), step, 0.0
+                clock.restart(step)
             if save:
                 run.checkpoints.save(
-                    step, run.state, iterators=run.iterator.streams, metric=metric
+                    step,
+                    parallel.globally(run.state),
+                    iterators=run.iterator.streams,
+                    metric=metric,
                 )
             if stop and not last:
                 return False
     return True
+
+
+class _Clock:
+    """Images a second, and the share of time spent waiting for them."""
+
+    def __init__(self, step: int, *, images: int) -> None:
+        """Starts at a completed step, of so many images each."""
+        self._images = images
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """What came before this step counts no more."""
+        self._tick, self._step, self._waited = time.perf_counter(), step, 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what asks for data."""
+        asked = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - asked
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Since the step before that was asked for; `step` has just been completed."""
+        seconds = time.perf_counter() - self._tick
+        images = (step - self._step) * self._images
+        found = {
+            "images_per_second": images / seconds,
+            "data_wait": self._waited / seconds,
+        }
+        self.restart(step)
+        return found
 
 
 def _device_pool(run: Run) -> ImagePool | None:

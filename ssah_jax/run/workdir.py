@@ -128,6 +128,13 @@ class Workdir:
                 "choose another --workdir"
             ) from error
 
+    def saved_steps(self) -> list[int]:
+        """Steps of the checkpoints, complete or not, that this process sees."""
+        if not self.checkpoints.is_dir():
+            return []
+        names = [path.name for path in self.checkpoints.iterdir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+
     def read_model_info(self) -> ModelInfo:
         """What `create` was given.
 

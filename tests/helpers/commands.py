@@ -1,8 +1,10 @@
 """Run train.py and eval.py as a user does, small enough for a test."""
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +53,48 @@ def run(script: str, *arguments: str, devices: int = 1) -> tuple[int, str, str]:
     process = start(script, *arguments, devices=devices)
     out, err = process.communicate(timeout=500)
     return process.returncode, out, err
+
+
+def start_several(
+    script: str,
+    *arguments: str,
+    processes: int,
+    devices: int = 2,
+    only: Mapping[int, str] | None = None,
+) -> list[subprocess.Popen[str]]:
+    """Start one command in several processes that find each other.
+
+    `only` holds arguments of single processes, by their number.
+    """
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    return [
+        start(
+            script,
+            *arguments,
+            f"--coordinator=localhost:{port}",
+            f"--processes={processes}",
+            f"--process={index}",
+            "--heartbeat=10",
+            *([only[index]] if only and index in only else []),
+            devices=devices,
+        )
+        for index in range(processes)
+    ]
+
+
+def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Wait for started scripts: exit status, standard output, standard error."""
+    found = []
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=300)
+            found.append((process.returncode, out, err))
+    finally:
+        for process in processes:
+            process.kill()
+    return found
 
 
 def ssah(*arguments: str) -> tuple[int, str, str]:

@@ -1,0 +1,226 @@
+"""Several processes as one run: starting, agreeing, ending; real ones at the end."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ssah_jax.run import processes, stderr_relay
+from tests.helpers.commands import ends, start_several, train, train_arguments
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[1-4]",
+    "SLURM_NTASKS": "4",
+    "SLURM_PROCID": "2",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x4)",
+}
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What `jax.distributed.initialize` was called with; no helper is started."""
+    calls = []
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *a, **kw: calls.append((a, kw))
+    )
+    monkeypatch.setattr(processes, "_relay_stderr", lambda: None)
+    for name in (*SLURM, "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    return calls
+
+
+def test_without_a_cluster_nothing_starts(started, monkeypatch):
+    processes.start_processes()
+    for name, value in (SLURM | {"SLURM_NTASKS": "1"}).items():
+        monkeypatch.setenv(name, value)
+    processes.start_processes()
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    processes.start_processes(processes=1)
+    assert started == [] and not processes.several()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "devices"), [("1(x4)", None), ("2(x2)", [0]), ("1,3", [0])]
+)
+def test_slurm_is_joined_with_all_devices_of_a_host_of_ones_own(
+    tasks, devices, started, monkeypatch
+):
+    for name, value in (SLURM | {"SLURM_STEP_TASKS_PER_NODE": tasks}).items():
+        monkeypatch.setenv(name, value)
+    processes.start_processes(heartbeat=33)
+    [((address, count, index), options)] = started
+    assert re.fullmatch(r"node1:\d+", address) and (count, index) == (4, 2)
+    assert options["local_device_ids"] == devices
+    assert options["heartbeat_timeout_seconds"] == 33
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("host:1", None, None), {}, "accepted are all three, none"),
+        ((None, 2, 0), {}, "accepted are all three, none"),
+        (("host", 2, 0), {}, "--coordinator: found 'host', accepted is HOST:PORT"),
+        (("host:1", 2, 2), {}, "--process: found 2, accepted are 0 to 1"),
+        (("host:1", 2, 0), {"heartbeat": 1}, "--heartbeat: found 1"),
+    ],
+)
+def test_arguments_that_do_not_fit_together(arguments, options, message, started):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        processes.start_processes(*arguments, **options)
+    assert started == []
+
+
+def test_one_process_is_the_first_and_has_everything():
+    rows = np.arange(6).reshape(3, 2)
+    assert processes.is_first() and processes.gather("a") == ["a"]
+    assert rows[processes.share(3)].shape == (3, 2)
+    assert processes.join_shares(rows, 3) is rows
+
+
+@pytest.mark.parametrize("number", [0, 1, 5, 8, 9])
+def test_shares_are_a_partition_in_order(number, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    rows = []
+    for index in range(4):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        rows += list(range(number))[processes.share(number)]
+    assert rows == list(range(number))
+
+
+def test_processes_that_differ_are_told_where(monkeypatch):
+    others = ['{"data": "a", "step": 1}', '{"data": "a", "step": 2}']
+    monkeypatch.setattr(processes, "gather", lambda text: [text, *others])
+    with pytest.raises(ValueError, match="step: found 1 in process 0 and 2 in pro"):
+        processes.check_same({"data": "a", "step": 1})
+
+
+PAGE = """\
+a word before
+[Gloo] Rank 0 is connected to 1 peer ranks.
+E1127 08:29:56.000372   25096 coordination_service_agent.cc:288] Polled an error.
+F1127 08:19:05.452518   15236 client.h:86] Terminating process because it is lost
+1
+*** Check failure stack trace: ***
+    @     0x7f3bb18f8174  absl::log_internal::LogMessage::SendToLog()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb\n", "a\nb\n"),
+        (PAGE, "a word before\n" + stderr_relay._LOST),
+        ("error: mine\n" + PAGE, "error: mine\na word before\n"),
+        (PAGE + "Traceback (most\n  deep\n", None),
+    ],
+)
+def test_the_relay_shortens_what_the_runtime_says(text, shown):
+    found = subprocess.run(
+        [sys.executable, stderr_relay.__file__],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if shown is None:
+        shown = "a word before\n" + stderr_relay._LOST + "Traceback (most\n  deep\n"
+    assert found.stderr == shown
+
+
+def metrics(workdir: Path) -> list[dict[str, float]]:
+    """The logged lines, without what a clock decides."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    clocks = ("seconds", "images_per_second", "data_wait")
+    return [{k: v for k, v in line.items() if k not in clocks} for line in lines]
+
+
+def results(workdir: Path) -> dict[str, object]:
+    """The results, without what a clock decides."""
+    found = json.loads((workdir / "results.json").read_text())
+    return {k: v for k, v in found.items() if k != "wall_seconds"}
+
+
+def assert_close(found: Path, wanted: Path) -> None:
+    """Of two workdirs the same numbers to 1e-5."""
+    for one, two in zip(metrics(found), metrics(wanted), strict=True):
+        assert one == pytest.approx(two, rel=1e-5, abs=1e-5)
+    one, two = results(found), results(wanted)
+    assert one["map"] == pytest.approx(two["map"], abs=1e-5)
+    assert one["split_digest"] == two["split_digest"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_as_one(tmp_path):
+    """Two devices each against four of one process; then the same again."""
+    assert train(tmp_path / "one", devices=4)[0] == 0
+    for name in ("two", "again"):
+        arguments = train_arguments(tmp_path / name)
+        first, second = ends(start_several("train.py", *arguments, processes=2))
+        assert (first[0], second[0]) == (0, 0), (first, second)
+        assert "training in 2 processes" in first[2] and "mAP" in first[1]
+        assert second[1:] == ("", "") or "Gloo" in second[1]
+    assert_close(tmp_path / "two", tmp_path / "one")
+    assert metrics(tmp_path / "two") == metrics(tmp_path / "again")
+    assert results(tmp_path / "two") == results(tmp_path / "again")
+    trained = results(tmp_path / "two")
+    (tmp_path / "two" / "results.json").unlink()
+    arguments = [f"--workdir={tmp_path / 'two'}"]
+    found = ends(start_several("eval.py", *arguments, processes=2))
+    assert [each[0] for each in found] == [0, 0], found
+    assert results(tmp_path / "two") == trained
+
+
+@pytest.mark.slow
+def test_four_processes_outlive_no_loss_and_two_resume(tmp_path):
+    """One killed: the others end with one line; fewer processes go on."""
+    assert train(tmp_path / "one", devices=4)[0] == 0
+    workdir = tmp_path / "four"
+    # Slow enough to be killed on the way, and the same numbers.
+    arguments = train_arguments(workdir)
+    alive = start_several("train.py", *arguments, processes=4, devices=1)
+    deadline = time.monotonic() + 240
+    while not list(workdir.glob("checkpoints/[0-9]")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    alive[2].kill()
+    killed = time.monotonic()
+    found = ends(alive)
+    # The heartbeat's ten seconds, and what a busy machine needs.
+    assert time.monotonic() - killed < 40
+    assert not (workdir / "results.json").exists()
+    for index in (0, 1, 3):
+        status, _, err = found[index]
+        assert status in (processes.LOST, -6), found
+        [line] = [each for each in err.splitlines() if "training" not in each]
+        assert line == "error: another process was lost; the same command resumes"
+    found = ends(start_several("train.py", *arguments, processes=2))
+    assert [each[0] for each in found] == [0, 0], found
+    assert "training from step" in found[0][2]
+    assert_close(workdir, tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_mistake_in_one_process_ends_all_before_anything_is_written(tmp_path):
+    workdir = tmp_path / "run"
+    arguments = train_arguments(workdir)
+    only = {1: "--config.seed=9"}
+    for status, _, err in ends(
+        start_several("train.py", *arguments, processes=2, only=only)
+    ):
+        assert status == 2
+        assert err.startswith("error: ") and "config: found" in err
+    only = {1: "--config.data.source=folder"}
+    own, other = "config.data.path: found none", "process 1: config.data.path"
+    found = ends(start_several("train.py", *arguments, processes=2, only=only))
+    for (status, _, err), said in zip(found, (other, own), strict=True):
+        assert status == 2 and err.startswith(f"error: {said}"), err
+        assert err.count("\n") == 1
+    assert not workdir.exists()
