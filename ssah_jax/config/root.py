@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ssah_jax.config.constraints import SEED, at_least
+from ssah_jax.config.constraints import SEED, at_least, one_of
 from ssah_jax.config.data import BatchConfig, DataConfig
 from ssah_jax.config.evaluation import EvalConfig
 from ssah_jax.config.fields import field
@@ -26,6 +26,12 @@ class Config:
     steps: int = field(2000, "training steps", at_least(1))
     log_every: int = field(20, "steps between lines of metrics.jsonl", at_least(1))
     checkpoint_every: int = field(500, "steps between checkpoints", at_least(1))
+    parallel: str = field(
+        "pmap",
+        'how a step spans devices: "pmap" maps it over them, "jit" is one program of '
+        "all; the same numbers but for rounding",
+        one_of("pmap", "jit"),
+    )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     batch: BatchConfig = dataclasses.field(default_factory=BatchConfig)
     hnet: HNetConfig = dataclasses.field(default_factory=HNetConfig)

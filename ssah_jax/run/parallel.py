@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssah_jax.config import Config
 from ssah_jax.method import steps
-from ssah_jax.types import ImagePool, Metrics, Params, TrainState
+from ssah_jax.types import BatchRows, ImagePool, Metrics, Params, TrainState
 
 AXIS = "batch"
 """Name of the mapped axis."""
@@ -109,6 +109,37 @@ def shard(batch: T) -> T:
     return jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), batch)
 
 
+def train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
+    """The training step over all devices, in the form that the configuration asks for.
+
+    Takes what `place_state` and `place_batch` give; the state is donated.
+
+    Args:
+        config: of the run.
+        pool: placed images that the batches, then `BatchRows`, are taken from.
+    """
+    make = jit_train_step if config.parallel == "jit" else pmap_train_step
+    return make(config, pool)
+
+
+def place_state(tree: T, config: Config) -> T:
+    """A state, or images for a pool, where `train_step` wants them.
+
+    Done once before the loop: a step whose input lies elsewhere is traced anew.
+    """
+    local = replicate(tree)
+    return globally(local) if config.parallel == "jit" else local
+
+
+def place_batch(batch: T, config: Config) -> T:
+    """This process's share of a batch as `train_step` takes it."""
+    if config.parallel == "pmap":
+        return shard(batch)
+    rows = NamedSharding(_everywhere().mesh, P(AXIS))
+    place = partial(jax.make_array_from_process_local_data, rows)
+    return jax.tree.map(place, batch)
+
+
 def pmap_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
     """The training step over all devices: takes a replicated state, a `shard`ed batch.
 
@@ -134,16 +165,39 @@ def pmap_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
     return lambda state, rows: pooled(state, rows, pool)
 
 
-def jit_train_step(config: Config) -> TrainStep:
-    """The same step as one global program: takes a replicated state, a plain batch."""
-    mesh = _mesh()
-    everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+def jit_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
+    """The same step as one global program over the devices of all processes.
+
+    Takes a state on all of them and a batch split over them. The state is donated.
+
+    Args:
+        config: of the run.
+        pool: images on all devices that the batches, then `BatchRows`, are taken from.
+    """
+    everywhere = _everywhere()
+    split = NamedSharding(everywhere.mesh, P(AXIS))
     step = partial(steps.train_step, config=config, axis_name=None)
-    return jax.jit(
-        step,
-        in_shardings=(everywhere, split),
+    if pool is None:
+        return jax.jit(
+            step,
+            in_shardings=(everywhere, split),
+            out_shardings=(everywhere, everywhere),
+            donate_argnums=(0,),
+        )
+
+    def gathered(
+        state: TrainState, rows: BatchRows, pool: ImagePool
+    ) -> tuple[TrainState, Metrics]:
+        batch = steps.gather_batch(pool, rows)
+        return step(state, jax.lax.with_sharding_constraint(batch, split))
+
+    pooled = jax.jit(
+        gathered,
+        in_shardings=(everywhere, split, everywhere),
         out_shardings=(everywhere, everywhere),
+        donate_argnums=(0,),
     )
+    return lambda state, rows: pooled(state, rows, pool)
 
 
 def pmap_encode_step(config: Config) -> EncodeStep:

@@ -50,7 +50,7 @@ class Run:
         workdir: where it lives.
         checkpoints: open for writing.
         iterator: at the position of `state`.
-        state: the next step's input, replicated over local devices.
+        state: the next step's input, placed for it.
         seconds: of training before this process took over.
         spread: what spread labels say of all images, `[N, C]`, if training asks.
     """
@@ -96,7 +96,8 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
     spread = workdir.read_spread()
     if spread is None:
         spread = spread_labels(experiment)
-    state = parallel.replicate(init_state(experiment, backbone=backbone))
+    first = init_state(experiment, backbone=backbone)
+    state = parallel.place_state(first, config)
     iterator = iterate(experiment, spread=spread)
     with ExitStack() as stack:
         if processes.is_first():
@@ -108,11 +109,10 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
             workdir.write_missing(experiment.source.missing)
         checkpoints = stack.enter_context(open_checkpoints(workdir.checkpoints))
         if checkpoints.latest_step() is not None:
-            state = parallel.locally(
-                checkpoints.restore(
-                    parallel.globally(state), iterators=iterator.streams
-                )
+            restored = checkpoints.restore(
+                parallel.globally(state), iterators=iterator.streams
             )
+            state = restored if config.parallel == "jit" else parallel.locally(restored)
         seconds = 0.0
         if processes.is_first():
             seconds = workdir.drop_metrics_after(int(state.step))
@@ -231,7 +231,7 @@ def _loop(
 ) -> bool:
     """Step until the last step (True) or a request to stop (False)."""
     config, first = run.experiment.config, int(run.state.step)
-    step_fn = parallel.pmap_train_step(config, _device_pool(run))
+    step_fn = parallel.train_step(config, _device_pool(run))
     draw_strip = _strip_drawer(run.experiment)
     any_process = parallel.AnyProcess()
     clock = _Clock(first, images=config.batch.labelled + config.batch.unlabelled)
@@ -261,7 +261,7 @@ def _loop(
     with bar:
         for step in range(first + 1, config.steps + 1):
             with clock.waiting():
-                batch = parallel.shard(next(run.iterator))
+                batch = parallel.place_batch(next(run.iterator), config)
             run.state, metrics = step_fn(run.state, batch)
             bar.update()
             # What is fetched below is of steps before: the devices always have work.
@@ -346,7 +346,7 @@ def _device_pool(run: Run) -> ImagePool | None:
     source = run.experiment.source
     # `prepare` has seen to it that the images are an array.
     arrays: Any = (source.images, source.labels, run.spread)
-    return ImagePool(*parallel.replicate(arrays))
+    return ImagePool(*parallel.place_state(arrays, run.experiment.config))
 
 
 def _has_checkpoint(workdir: Workdir) -> bool:

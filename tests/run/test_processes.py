@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ssah_jax.run import processes, stderr_relay
-from tests.helpers.commands import ends, start_several, train, train_arguments
+from commands import ends, start_several, train, train_arguments
 
 SLURM = {
     "SLURM_JOB_ID": "7",

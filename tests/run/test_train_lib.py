@@ -7,31 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_runs import config
 
-from ssah_jax.config import Config, from_config_dict
 from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.method import steps
 from ssah_jax.run import evaluators, parallel, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
-
-
-def config(**fields) -> Config:
-    return from_config_dict(
-        {
-            "bits": 16,
-            "steps": 10,
-            "labels_per_class": 5,
-            "log_every": 5,
-            "checkpoint_every": 5,
-            "batch": {"labelled": 8, "unlabelled": 8},
-            "hnet": {"widths": (4, 8)},
-            "anet": {"width": 4, "grid": 3},
-            "data": {"num_queries": 50, "num_validation": 50},
-            "eval": {"every": 5, "batch": 60, "max_database": 100},
-        }
-        | fields
-    )
 
 
 def test_one_trace_over_steps_epochs_and_odd_batches(tmp_path, monkeypatch):

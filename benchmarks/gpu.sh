@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# What only a GPU can tell, in at most nine minutes, the most valuable first.
+#
+#     DATA=runs/cifar10-jpeg WHEELS=runs/wheels OUT=runs/gpu bash benchmarks/gpu.sh
+#     TINY=1 DATA=... bash benchmarks/gpu.sh      # a rehearsal on a CPU, minutes
+#
+# Each part has its own limit, and writes its JSON to $OUT when it ends; gpu.json says
+# how each ended and after how many seconds. A part that fails stops no other.
+#
+# DATA    CIFAR-10 as JPEG files: train/CLASS/*.jpg and test/CLASS/*.jpg; without it the
+#         second part is left out.
+# WHEELS  wheels to install first, without any network, into a folder of this run; on
+#         a machine with Python 3.12, JAX for CUDA, Flax, Optax, Orbax, PyTorch and
+#         timm these are missing:
+#             grain array_record ml_collections importlib_resources        5 MB
+#             faiss_cpu (for the search part of retrieval_speed.py alone)  19 MB
+#             tensorflow_datasets dm_tree tensorflow_metadata (not used)   6 MB
+#         so that the first line and the 55 MB of DATA stay below 64 MiB together.
+# PEAK    the card's dense TFLOP/s in TF32 and bfloat16 (an H100 SXM: 495 989).
+# STEPS   of CIFAR-10's configuration (20000).
+set -u
+cd "$(dirname "$0")/.."
+OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} TINY=${TINY:-}
+PEAK=${PEAK:-495 989} STEPS=${STEPS:-20000}
+mkdir -p "$OUT"
+OUT=$(realpath "$OUT")
+PYTHON=${PYTHON:-python3}
+export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+# Several programs share the card.
+export XLA_PYTHON_CLIENT_PREALLOCATE=false
+export JAX_COMPILATION_CACHE_DIR=$OUT/cache
+if [ -n "$WHEELS" ]; then
+  "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --upgrade \
+    --target "$OUT/site" "$WHEELS"/*.whl || exit 1
+  export PYTHONPATH=$PWD:$OUT/site
+fi
+device=gpu
+if [ -n "$TINY" ]; then
+  device=cpu
+  export JAX_PLATFORMS=cpu
+fi
+start=$(date +%s)
+echo '{}' > "$OUT/gpu.json"
+
+# part NAME SECONDS COMMAND...: runs it within its limit, and notes how it ended.
+part() {
+  local name=$1 limit=$2 began status took
+  shift 2
+  began=$(date +%s)
+  timeout -k 5 "$limit" "$@" > "$OUT/$name.log" 2>&1
+  status=$?
+  took=$(($(date +%s) - began))
+  "$PYTHON" - "$OUT/gpu.json" "$name" "$status" "$took" "$limit" <<'PYTHON'
+import json, pathlib, re, sys
+path, name, status, took, limit = sys.argv[1:]
+file = pathlib.Path(path)
+log = file.with_name(f"{name}.log").read_text(errors="replace")
+found = json.loads(file.read_text())
+found[name] = {"status": int(status), "seconds": int(took), "limit": int(limit)}
+if tests := re.findall(r" (PASSED|FAILED|ERROR) ", log):
+    found[name] |= {word: tests.count(word) for word in set(tests)}
+file.write_text(json.dumps(found, indent=2) + "\n")
+PYTHON
+  echo "$name: status $status after $took s (at $(($(date +%s) - start)) s)"
+  [ "$status" = 0 ] || tail -n 5 "$OUT/$name.log"
+}
+
+# Mathematics on the device: what a test states, in the card's own arithmetic but for
+# TF32, which the tests' tolerances do not allow.
+tests="tests/method/test_steps.py tests/test_pacing.py tests/test_similarity.py
+  tests/losses tests/transforms tests/retrieval/test_histograms.py"
+[ -n "$TINY" ] && tests=tests/test_pacing.py
+# shellcheck disable=SC2086
+JAX_DEFAULT_MATMUL_PRECISION=highest part tests 60 \
+  "$PYTHON" -m pytest -p no:cacheprovider -v -m "not slow" $tests
+
+cifar() {
+  local variant=$1 run=$OUT/cifar10_$1
+  shift
+  mkdir -p "$run"
+  if [ ! -e "$run/results.json" ]; then
+    timeout -s TERM -k 20 "$LIMIT" "$PYTHON" train.py --workdir="$run/run" "$@" \
+      || "$PYTHON" eval.py --workdir="$run/run"
+  fi
+  cp "$run"/run/results*.json "$run"/run/metrics.jsonl "$run/"
+}
+
+# All three at once: the small network leaves most of the card idle. Seconds a step
+# come from the part after it, alone.
+train_all() {
+  local config=configs/cifar10.py presets=steps=$STEPS
+  [ -n "$TINY" ] && config=configs/cifar10.py presets=smoke
+  local all=(--config="$config:$presets" --config.data.source=folder
+    --config.data.path="$DATA" --config.data.store=device)
+  [ -n "$TINY" ] && all+=(--config.hnet.widths="(4,8)" --config.data.store=disk)
+  cifar ssah "${all[@]}" &
+  cifar random "${all[@]}" --config.anet.kind=random &
+  cifar supervised "${all[@]}" --config.anet.kind=none --config.loss.consistent=0 &
+  local failed=0 job
+  for job in $(jobs -p); do wait "$job" || failed=1; done
+  "$PYTHON" - "$OUT" <<'PYTHON'
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[1])
+record = {}
+for name in ("ssah", "random", "supervised"):
+    for file in sorted((out / f"cifar10_{name}").glob("results*.json")):
+        record[name] = json.loads(file.read_text())
+(out / "cifar10.json").write_text(json.dumps(record, indent=2) + "\n")
+PYTHON
+  return $failed
+}
+export -f cifar train_all
+export OUT DATA STEPS TINY PYTHON LIMIT=200
+[ -n "$DATA" ] && part cifar10 260 bash -c train_all
+
+small=()
+[ -n "$TINY" ] && small=(--labelled 8 --unlabelled 8 --widths 4 8 --rounds 2)
+# shellcheck disable=SC2086
+part roofline 60 "$PYTHON" benchmarks/roofline.py --config configs/cifar10.py:smoke \
+  --config.data.source=synthetic --output "$OUT/roofline.json" --peak-tflops $PEAK
+
+sizes=(--size 224 --batch 64 --rounds 5)
+[ -n "$TINY" ] && sizes=(--size 32 --batch 2 --rounds 1)
+for name in resnet50 vit_b16; do
+  # shellcheck disable=SC2086
+  part "backbone_$name" 75 "$PYTHON" benchmarks/backbone_speed.py --device $device \
+    --only $name "${sizes[@]}" --dtypes bfloat16 --compile --peak-tflops $PEAK \
+    --output "$OUT/backbone_$name.json"
+done
+
+repeats=(--repeats 3)
+[ -n "$TINY" ] && repeats=(--repeats 1)
+part retrieval_speed 60 "$PYTHON" benchmarks/retrieval_speed.py "${repeats[@]}" \
+  --output "$OUT/retrieval_speed.json"
+rounds=(--sizes 512 4096)
+[ -n "$TINY" ] && rounds=(--sizes 64 --rounds 1 --only dsh csq)
+# On the host's processor on both sides.
+JAX_PLATFORMS=cpu part loss_cost 60 "$PYTHON" benchmarks/loss_cost.py "${rounds[@]}" \
+  --output "$OUT/loss_cost.json"
+rm -rf "$OUT/cache" "$OUT/site" "$OUT"/cifar10_*/run/checkpoints
+cat "$OUT/gpu.json"

@@ -1,0 +1,77 @@
+"""The two forms of a step over many devices, and what the loop asks of either."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from small_runs import config
+
+from ssah_jax.config import Config
+from ssah_jax.run import parallel, train_lib
+from ssah_jax.run.experiment import iterate, prepare
+from ssah_jax.run.workdir import Workdir
+
+
+def trained(config: Config, workdir: Workdir):
+    with train_lib.open_run(prepare(config), workdir) as run:
+        results = train_lib.train(run)
+        assert results is not None
+        return jax.device_get(
+            run.state.replace(key=jax.random.key_data(run.state.key))
+        ), results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["disk", "device"])
+def test_one_global_program_trains_as_the_mapped_one(store, tmp_path):
+    data = dict(dataclasses.asdict(config().data), store=store)
+    found = {}
+    for form in ("pmap", "jit"):
+        asked = config(steps=6, data=data, parallel=form)
+        found[form] = trained(asked, Workdir(tmp_path / form))
+    (one, results), (two, twin) = found.values()
+    for mine, other in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
+    assert results["map"] == pytest.approx(twin["map"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_a_resumed_global_program_is_the_uninterrupted_one(tmp_path, monkeypatch):
+    asked = config(steps=6, parallel="jit", checkpoint_every=3)
+    whole, _ = trained(asked, Workdir(tmp_path / "whole"))
+    workdir = Workdir(tmp_path / "half")
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(*args):
+        raise Interrupted
+
+    with (
+        pytest.raises(Interrupted),
+        train_lib.open_run(prepare(asked), workdir) as run,
+    ):
+        save = run.checkpoints.save
+        monkeypatch.setattr(
+            run.checkpoints, "save", lambda *a, **kw: (save(*a, **kw), stop())
+        )
+        train_lib.train(run)
+    assert workdir.saved_steps() == [3]
+    resumed, _ = trained(asked, workdir)
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+
+@pytest.mark.parametrize("form", ["pmap", "jit"])
+def test_the_state_is_donated_and_placed_where_it_comes_out(form, recwarn):
+    """So there is one trace, and never two states in memory."""
+    asked = config(parallel=form)
+    experiment = prepare(asked)
+    state = parallel.place_state(train_lib.init_state(experiment), asked)
+    batch = parallel.place_batch(next(iterate(experiment)), asked)
+    before = jax.tree.leaves(state)
+    after, _ = parallel.train_step(asked)(state, batch)
+    assert all(leaf.is_deleted() for leaf in before)
+    for old, new in zip(before, jax.tree.leaves(after), strict=True):
+        assert new.sharding.is_equivalent_to(old.sharding, new.ndim)
+    assert not [w for w in recwarn if "donated" in str(w.message)]
