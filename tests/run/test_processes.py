@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import ends, start_several, train, train_arguments
 
 from ssah_jax.run import processes, stderr_relay
-from commands import ends, start_several, train, train_arguments
 
 SLURM = {
     "SLURM_JOB_ID": "7",
