@@ -1,5 +1,12 @@
 """Strict JAX for every test: eight CPU devices, no silent rank promotion."""
 
+import os
+
+# Before JAX reads it, and for the commands that tests start: no test leaves anything
+# in a cache, or depends on one, unless whoever runs them names it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+
 import jax
 import pytest
 

@@ -34,11 +34,13 @@ class Command(NamedTuple):
         purpose: what it does, in a line.
         example: its arguments, such that a reader can begin with them.
         takes_config: whether `--config.FIELD=VALUE` may be among its arguments.
+        compiles: whether it computes anything that takes long to compile.
     """
 
     purpose: str
     example: str
     takes_config: bool = False
+    compiles: bool = False
 
 
 COMMANDS = {
@@ -46,20 +48,24 @@ COMMANDS = {
         "train a hashing network, or resume an interrupted run",
         "--config digits --config.bits=64 --workdir RUN",
         takes_config=True,
+        compiles=True,
     ),
     "eval": Command(
         "evaluate a run's retrieval again, from one of its checkpoints",
         "--workdir RUN --step best",
+        compiles=True,
     ),
     "prepare": Command("download a data set and make it ready for training", "cifar10"),
     "features": Command(
         "compute features by a frozen backbone, once, to train on",
         "cifar10 --backbone resnet50 --image-size 224 --out features",
         takes_config=True,
+        compiles=True,
     ),
     "encode": Command(
         "hash images into binary codes, by a trained run",
         "--workdir RUN photos --out codes.parquet",
+        compiles=True,
     ),
     "index": Command(
         "make codes searchable", "codes.parquet --kind flat --out photos.index"
@@ -131,6 +137,10 @@ def _run(arguments: list[str]) -> int:
         command.refuse(unknown)
     options.fields = fields
     run = _module(options.command).run
+    if COMMANDS[options.command].compiles:
+        from ssah_jax.run.compilation import keep_compiled
+
+        keep_compiled()
     if "processes" not in options:
         return int(run(options))
     with among_processes(options):

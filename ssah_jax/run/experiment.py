@@ -26,7 +26,6 @@ from ssah_jax.data import (
     Source,
     Split,
     TrainIterator,
-    label_graph,
     make_split,
     train_iterator,
 )
@@ -137,6 +136,9 @@ def spread_labels(experiment: Experiment) -> Float32[np.ndarray, "N C"] | None:
     config, source, split = experiment.config, experiment.source, experiment.split
     if not config.loss.consistent_spread:
         return None
+    # Not at the top: FAISS and scikit-learn are two of the seconds before a first step.
+    from ssah_jax.data import label_graph
+
     images = source.images
     if config.graph.features != "pixels":
         path = Path(config.graph.features).expanduser()

@@ -26,7 +26,6 @@ from ssah_jax.run import evaluators, parallel, processes
 from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.run.experiment import Experiment, check_devices, iterate, spread_labels
 from ssah_jax.run.report import pictures
-from ssah_jax.run.report import run_page as report
 from ssah_jax.run.report.gallery import Gallery, write_gallery
 from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import ModelInfo, Workdir, write_atomically
@@ -204,7 +203,7 @@ def is_finished(workdir: Workdir) -> bool:
     """Whether the run has its results; makes up for a report that a kill prevented."""
     finished = workdir.results.exists()
     if finished and not workdir.report.exists() and processes.is_first():
-        report.write_report(workdir.path)
+        _write_report(workdir)
     return finished
 
 
@@ -223,7 +222,14 @@ def write_results(
     if shown is not None:
         write_gallery(workdir.path / "gallery", shown)
     write_atomically(workdir.path / name, json.dumps(results, indent=2) + "\n")
-    report.write_report(workdir.path)
+    _write_report(workdir)
+
+
+def _write_report(workdir: Workdir) -> None:
+    # Not at the top: Matplotlib is half a second before a first step.
+    from ssah_jax.run.report.run_page import write_report
+
+    write_report(workdir.path)
 
 
 def _loop(
