@@ -112,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
 
     with setting_up():
         # All that can be told before the seconds that loading a model takes.
-        names = find_names(options.images)
+        repeated: list[str] = []
+        names = find_names(options.images, repeated=repeated)
         check_out(Path(options.out), overwrite=options.overwrite)
         encoder = load(options.workdir, options.step)
         images_as_in_training(encoder, names)
@@ -127,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
         )
     except CodeFileError as error:
         raise UserError(str(error)) from error
-    for line in summary.unreadable:
+    for line in [*repeated, *summary.unreadable]:
         print(line, file=sys.stderr)
     count, left_out = summary.num_encoded, len(summary.unreadable)
     resumed = f" and {summary.num_resumed} before" if summary.num_resumed else ""
@@ -158,7 +159,9 @@ def load(
     return load_encoder(Workdir(workdir), step)
 
 
-def find_names(arguments: Sequence[str]) -> list[str]:
+def find_names(
+    arguments: Sequence[str], *, repeated: list[str] | None = None
+) -> list[str]:
     """The images that arguments of a command mean.
 
     Args:
@@ -168,10 +171,12 @@ def find_names(arguments: Sequence[str]) -> list[str]:
             image a line (or with a null byte after each, as `find -print0` writes
             them), taken as they are. Relative paths are relative to the working
             directory. `./@x.jpg` means a file `@x.jpg`.
+        repeated: takes a line for each name left out because an earlier one is of the
+            same file, spelled otherwise.
 
     Returns:
         Paths as given, those below a folder with the folder as given before them; in
-        the order given, each once.
+        the order given, each file once, by its first name.
 
     Raises:
         DataError: there is nothing of such a name, or no image at all.
@@ -184,7 +189,17 @@ def find_names(arguments: Sequence[str]) -> list[str]:
         raise DataError(
             f"{printable(' '.join(arguments))}: found no images, expected at least one"
         )
-    return names
+    first: dict[str, str] = {}
+    folder = functools.cache(os.path.realpath)
+    for name in names:
+        parent, base = os.path.split(name)
+        file = os.path.join(folder(parent or "."), base)
+        known = first.setdefault(
+            os.path.realpath(file) if os.path.islink(file) else file, name
+        )
+        if known != name and repeated is not None:
+            repeated.append(f"{printable(name)}: is {printable(known)}, left out")
+    return list(first.values())
 
 
 def images_as_in_training(

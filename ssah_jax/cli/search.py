@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.run.workdir import write_atomically
 
     with setting_up():
-        names = find_names(options.queries)
+        repeated: list[str] = []
+        names = find_names(options.queries, repeated=repeated)
         if options.html and not Path(options.html).absolute().parent.is_dir():
             raise UserError(
                 f"--html: found no folder for {printable(options.html)}, expected one"
@@ -136,8 +137,8 @@ def run(options: argparse.Namespace) -> int:
         else:
             print("\n" * (number > 0) + as_table(result))
     sys.stdout.flush()
-    for reason in skipped.reasons:
-        print(reason, file=sys.stderr)
+    for line in [*repeated, *skipped.reasons]:
+        print(line, file=sys.stderr)
     return 1 if skipped.reasons else 0
 
 

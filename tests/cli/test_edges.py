@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,33 @@ def test_shipped_configurations_are_found_from_anywhere(monkeypatch, tmp_path):
     with pytest.raises(ConfigError) as told:
         config_option.read_config("digit")
     assert all(name in str(told.value) for name in names)
+
+
+@pytest.mark.parametrize("command", ["encode", "index", "search"])
+def test_help_loads_neither_models_nor_data(command):
+    script = (
+        "import sys; from ssah_jax.cli import main; status = main(sys.argv[1:]); "
+        "heavy = 'faiss', 'pyarrow', 'PIL', 'orbax', 'grain', 'ssah_jax.data'; "
+        "print([m for m in heavy if m in sys.modules]); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    for needed in {
+        "encode": "--workdir IMAGES --out",
+        "index": "CODES --out --kind",
+    }.get(command, "--workdir --index QUERY -k --json --html").split():
+        assert needed in done.stdout
+
+
+def test_ssah_lists_the_commands(capsys):
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"encode +hash images .*\n +index .*\n +search ", text)
 
 
 # Mistakes in a file of the user's own.

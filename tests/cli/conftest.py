@@ -1,0 +1,44 @@
+"""Fixtures of the commands: a run, its codes, their index."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from search_cases import NUMBER, Run, as_if_trained, call, config
+
+from ssah_jax.run import evaluators, train_lib
+from ssah_jax.run.experiment import prepare
+from ssah_jax.run.workdir import Workdir
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Run:
+    root = tmp_path_factory.mktemp("search")
+    experiment = prepare(config())
+    with train_lib.open_run(experiment, Workdir(root / "run")) as opened:
+        state = as_if_trained(opened.state)
+        opened.checkpoints.save(2, state, iterators={}, metric=None)
+        codes, _ = evaluators.Evaluator(experiment).codes(state, np.arange(NUMBER))
+    names = [f"{i % 7}/{i:03}.png" for i in range(NUMBER)]
+    for name, image in zip(names, experiment.source.images, strict=False):
+        path = root / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
+    assert len(np.unique(codes >= 0, axis=0)) > 40
+    return Run(root / "run", root / "photos", names, codes)
+
+
+@pytest.fixture(scope="session")
+def encoded(run, tmp_path_factory) -> Path:
+    """The file of codes of all photos, called by their absolute paths."""
+    out = tmp_path_factory.mktemp("codes") / "codes.parquet"
+    assert call("encode", "--workdir", run.workdir, run.photos, "--out", out) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def indexed(encoded) -> Path:
+    out = encoded.with_name("photos.index")
+    assert call("index", encoded, "--out", out) == 0
+    return out

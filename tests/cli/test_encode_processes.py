@@ -1,0 +1,152 @@
+"""`ssah encode` by several processes, killed, and beside each other."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from commands import ROOT, environment
+from search_cases import NUMBER, call, mistake
+
+from ssah_jax.cli import encode as encode_lib
+from ssah_jax.cli.encode import encode_images
+from ssah_jax.retrieval import code_files
+from ssah_jax.retrieval.code_files import read_codes
+
+
+def test_every_process_encodes_its_share(run, encoded, tmp_path, monkeypatch):
+    names = list(read_codes(encoded).ids)
+    out = tmp_path / "codes.parquet"
+    encoder = run.encoder
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    for process in (0, 2, 1):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        summary = encode_images(encoder, names, out)
+        assert summary.path == code_files.shard_path(out, process, 3)
+        assert list(read_codes_alone(summary.path)) == names[process::3]
+    assert not out.exists()
+    whole, shards = read_codes(encoded), read_codes(out)
+    wanted = dict(zip(whole.ids, whole.packed.tolist(), strict=True))
+    assert dict(zip(shards.ids, shards.packed.tolist(), strict=True)) == wanted
+
+
+def read_codes_alone(path: Path) -> list[str]:
+    """Ids of one shard, which `read_codes` wants to see with all others."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path)["id"].to_pylist()
+
+
+def test_a_share_may_be_empty(run, tmp_path, monkeypatch):
+    name, encoder = str(run.photos / run.names[0]), run.encoder
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        encode_images(encoder, [name], tmp_path / "c.parquet")
+    assert read_codes(tmp_path / "c.parquet").ids == (name,)
+
+
+def stopped(command: list[str], when: Path, number: int) -> tuple[int, str, str]:
+    """Starts a command, sends a signal once something is there; what came of it."""
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not list(when.parent.glob(when.name)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.mark.slow
+def test_killed_processes_go_on(run, tmp_path, capsys):
+    folder, out = tmp_path / "many", tmp_path / "codes.parquet"
+    folder.mkdir()
+    for index in range(12_000):
+        os.link(run.photos / run.names[index % NUMBER], folder / f"{index:05}.png")
+    script = "import sys; from ssah_jax.cli import main; sys.exit(main())"
+    arguments = ["encode", "--workdir", run.workdir, folder, "--out", out]
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    part = tmp_path / ".codes.parquet.parts" / "part-*0.parquet"
+    status, text, err = stopped(command, part, signal.SIGKILL)
+    assert (status, text) == (-signal.SIGKILL, "")
+    assert not out.exists()
+    part = part.with_name("part-*3.parquet")
+    status, text, err = stopped(command, part, signal.SIGINT)
+    assert (status, text, err) == (130, "", "interrupted\n")
+    assert not out.exists()
+    assert call(*arguments) == 0
+    before = re.search(r"images and (\d+) before", capsys.readouterr().out)
+    assert before and 4 * encode_lib.PART_ROWS <= int(before[1]) < 12_000
+    found = read_codes(out)
+    assert list(found.ids) == [f"{folder}/{index:05}.png" for index in range(12_000)]
+    bits = np.unpackbits(found.packed, axis=1)[:, :20]
+    wanted = (run.codes >= 0)[np.arange(12_000) % NUMBER]
+    np.testing.assert_array_equal(bits, wanted)
+    assert sorted(os.listdir(tmp_path)) == ["codes.parquet", "many"]
+
+
+@pytest.mark.slow
+def test_two_processes_of_one_program(run, encoded, tmp_path):
+    """With JAX's own coordination, on a share of unequal length."""
+    script = (
+        "import sys, jax\n"
+        "address, index = sys.argv[1:3]\n"
+        "jax.distributed.initialize(address, 2, int(index))\n"
+        "from ssah_jax.cli import main\n"
+        "sys.exit(main(sys.argv[3:]))\n"
+    )
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    names = [str(run.photos / name) for name in run.names[:49]]
+    out = tmp_path / "codes.parquet"
+    arguments = ["encode", "--workdir", str(run.workdir), *names, "--out", str(out)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, address, str(index), *arguments],
+            cwd=ROOT,
+            env=environment(2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert sorted(os.listdir(tmp_path)) == [
+        "codes-00000-of-00002.parquet",
+        "codes-00001-of-00002.parquet",
+    ]
+    found = read_codes(out)
+    assert list(found.ids) == names[::2] + names[1::2]
+    bits = np.unpackbits(found.packed, axis=1)[:, :20]
+    wanted = run.codes[:49] >= 0
+    np.testing.assert_array_equal(bits, np.concatenate([wanted[::2], wanted[1::2]]))
+
+
+def test_one_writer_at_a_time(run, tmp_path, capsys):
+    from filelock import FileLock
+
+    out = tmp_path / "codes.parquet"
+    arguments = ["--workdir", run.workdir, run.photos, "--out", out]
+    with FileLock(tmp_path / ".codes.parquet.lock"):
+        line = mistake(capsys, "encode", *arguments)
+    assert "codes.parquet: another process is writing it" in line
+    assert not out.exists()
+    assert call("encode", *arguments) == 0
+    assert os.listdir(tmp_path) == ["codes.parquet"]

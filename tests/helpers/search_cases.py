@@ -1,0 +1,98 @@
+"""A small run as if trained, its images as files, and `ssah` in this process."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from ssah_jax import cli as commands
+from ssah_jax.cli.found import Hit, QueryResult
+from ssah_jax.config import from_config_dict
+from ssah_jax.run.encoder import Encoder, load_encoder
+from ssah_jax.run.workdir import Workdir
+from ssah_jax.types import TrainState
+
+NUMBER = 70
+
+
+def config(**data):
+    return from_config_dict(
+        {
+            "bits": 20,
+            "steps": 2,
+            "labels_per_class": 5,
+            "batch": {"labelled": 8, "unlabelled": 8},
+            "hnet": {"widths": (8, 16)},
+            "anet": {"width": 4, "grid": 3},
+            "data": {"num_queries": 50, "num_validation": 50} | data,
+            "eval": {"batch": 24},
+        }
+    )
+
+
+def as_if_trained(state: TrainState) -> TrainState:
+    """`state` with another teacher, whose codes tell most images apart."""
+    key = jax.random.key(1)
+
+    def moved(leaf):
+        moves = jax.random.normal(jax.random.fold_in(key, leaf.size), leaf.shape)
+        return leaf + 0.3 * jax.device_put(moves, leaf.sharding)
+
+    return state.replace(teacher=jax.tree.map(moved, state.teacher))
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run, the images it was evaluated on as files, and their codes."""
+
+    workdir: Path
+    photos: Path
+    names: list[str]
+    codes: np.ndarray
+
+    @property
+    def encoder(self) -> Encoder:
+        return load_encoder(Workdir(self.workdir))
+
+
+def call(*arguments) -> int:
+    """The exit status of `ssah`, in this process."""
+    return commands.main([str(argument) for argument in arguments])
+
+
+def mistake(capsys, *arguments) -> str:
+    """The one line that `ssah` says, without its `error: `."""
+    assert call(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and err[:-1].isprintable()
+    return err.removeprefix("error: ")
+
+
+def distances(run: Run, row: int) -> np.ndarray:
+    """Hamming distances of one photo to all, bit by bit."""
+    ones = run.codes >= 0
+    return np.array(
+        [sum(a != b for a, b in zip(ones[row], o, strict=True)) for o in ones]
+    )
+
+
+def image_file(path: Path, size=(8, 8), mode="RGB", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, "red").save(path, **options)
+    return path
+
+
+RESULTS = [
+    QueryResult(
+        "q,\n<b>&\"'.jpg",
+        (
+            Hit(1, 0, "a.png", ("cat", "black & <i>white")),
+            Hit(2, 11, "日本.png", ()),
+            Hit(10, 12, "x\udcff\n</section>.png", ("dog",)),
+        ),
+    ),
+    QueryResult("none.jpg", ()),
+]
