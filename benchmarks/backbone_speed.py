@@ -10,9 +10,9 @@ ViT-S/14; one that cannot be imported is left out, and the record says why.
 
 Both sides are the same network, with the linear layer of ImageNet's 1,000 classes, the
 same weights (carried over by `ssah_jax.networks.weight_tables`) and the same images;
-their logits must agree, or the script stops. Position embeddings are made for the
-images' size on both sides, and dropout is left out. "forward" computes logits in
-evaluation, "training" the gradient of the cross-entropy for all parameters and moves
+their logits must agree in float32, or the script stops. Position embeddings are made
+for the images' size on both sides, and dropout is left out. "forward" computes logits
+in evaluation, "training" the gradient of the cross-entropy for all parameters and moves
 the running statistics. JAX is compiled, which is timed apart, PyTorch eager, in the
 faster of its two layouts for images. bfloat16 is the backbones' option `dtype` and
 PyTorch's autocast, the latter on a GPU only. A GPU multiplies float32 in TF32 on both
@@ -34,7 +34,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,17 @@ def torch_model(name: str, size: int) -> Any:
 
 
 def torch_calls(
-    model: Any, images: np.ndarray, labels: np.ndarray, device: str
+    model: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    device: str,
+    wanted: Sequence[str],
+    compiled: bool,
 ) -> tuple[dict[Key, Call], str, dict[Key, np.ndarray]]:
-    """Calls by data type and mode, their layout, and what each returns at first."""
+    """Calls by data type and mode, their layout, and what each returns at first.
+
+    With `compiled`, `torch.compile` makes them, in the layout that is faster eager.
+    """
     import torch
 
     # What JAX does by default.
@@ -107,9 +115,10 @@ def torch_calls(
     place = torch.device("cuda" if device == "gpu" else "cpu")
     y = torch.from_numpy(labels).to(place)
 
-    def calls_of(layout: str) -> dict[Key, Call]:
+    def calls_of(layout: str, compiling: bool = False) -> dict[Key, Call]:
         order = {"memory_format": getattr(torch, layout)}
         net = copy.deepcopy(model).to(place, **order)
+        net = torch.compile(net) if compiling else net
         x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(place, **order)
 
         def make(dtype: str, mode: str) -> Call:
@@ -134,7 +143,8 @@ def torch_calls(
 
             return call
 
-        dtypes = DTYPES if device == "gpu" else DTYPES[:1]
+        # On a CPU PyTorch's autocast is no peer.
+        dtypes = [x for x in wanted if device == "gpu" or x == "float32"]
         return {(dtype, mode): make(dtype, mode) for dtype in dtypes for mode in MODES}
 
     answers: dict[Key, np.ndarray] = {}
@@ -147,7 +157,11 @@ def torch_calls(
             took += min(seconds(call) for _ in range(2))
         found[layout] = took, calls
     best = min(found, key=lambda layout: found[layout][0])
-    return found[best][1], best, answers
+    calls = found[best][1]
+    if compiled:
+        more = calls_of(best, compiling=True)
+        calls |= {(dtype, f"{mode}, compiled"): x for (dtype, mode), x in more.items()}
+    return calls, best, answers
 
 
 def jax_calls(
@@ -155,6 +169,7 @@ def jax_calls(
     tensors: dict[str, np.ndarray] | None,
     images: np.ndarray,
     labels: np.ndarray,
+    wanted: Sequence[str],
 ) -> tuple[dict[Key, Call], dict[Key, dict[str, float]]]:
     """Calls by data type and mode, and of each what compiling took and operations."""
     import flax.linen as nn
@@ -199,7 +214,7 @@ def jax_calls(
     else:
         variables = convert(name, tensors, network=network("float32"))
     variables = jax.device_put(variables)
-    for dtype in DTYPES:
+    for dtype in wanted:
         for mode, function in functions(network(dtype)).items():
             start = time.perf_counter()
             lowered = jax.jit(function).lower(variables, x, y)
@@ -244,12 +259,15 @@ def compare(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
         missing = str(error)
     else:
         tensors = {k: x.numpy().copy() for k, x in model.state_dict().items()}
-        calls, layout, answers = torch_calls(model, images, labels, given.device)
+        calls, layout, answers = torch_calls(
+            model, images, labels, given.device, given.dtypes, given.compile
+        )
         every |= {("torch", *key): call for key, call in calls.items()}
         del model
-    calls, about = jax_calls(name, tensors, images, labels)
+    calls, about = jax_calls(name, tensors, images, labels, given.dtypes)
     every |= {("jax", *key): call for key, call in calls.items()}
-    for mode in MODES if not missing else ():
+    exact = "float32" in given.dtypes and not missing
+    for mode in MODES if exact else ():
         mine, other = calls["float32", mode](1), answers["float32", mode]
         error = np.linalg.norm(mine - other) / np.linalg.norm(other)
         if not error < TOLERANCE[given.device]:
@@ -277,6 +295,10 @@ def compare(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
             )
         mine, other = row["jax_images_per_second"], row["torch_images_per_second"]
         row["jax_over_torch"] = round(mine / other, 2) if other else None
+        if one := took.get(("torch", dtype, f"{mode}, compiled")):
+            rate = given.batch / statistics.median(one)
+            row["torch_compiled_images_per_second"] = float(f"{rate:.4g}")
+            row["jax_over_torch_compiled"] = round(mine / rate, 2)
         row |= {"torch_layout": layout if other else None, **found}
         if missing:
             row["torch_missing"] = missing
@@ -333,6 +355,10 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=8, help="images at once")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument(
+        "--compile", action="store_true", help="PyTorch compiled beside it, too"
+    )
     parser.add_argument(
         "--peak-tflops",
         type=float,
@@ -380,7 +406,7 @@ def main() -> None:
         kept = [row for row in before if row["backbone"] not in given.only]
     for name in given.only:
         rows += compare(name, given)
-        for row in rows[-len(DTYPES) * len(MODES) :]:
+        for row in rows[-len(given.dtypes) * len(MODES) :]:
             print(json.dumps(row), file=sys.stderr)
     record = {
         "device": given.device,

@@ -56,6 +56,9 @@ class HNetConfig:
         "0 leaves them",
         at_least(0),
     )
+    remat: bool = field(
+        False, "compute activations again for the gradient instead of keeping them"
+    )
 
     @property
     def frozen_stages(self) -> int:

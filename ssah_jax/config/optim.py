@@ -32,3 +32,10 @@ class OptimConfig:
         "common with pretrained weights",
         at_least(0),
     )
+    accumulate: int = field(
+        1,
+        "parts in which a device's share of the batch passes H-Net, to hold fewer "
+        "activations; losses still compare the whole batch. Not with batch "
+        "normalisation, whose moments would be another method's",
+        at_least(1),
+    )

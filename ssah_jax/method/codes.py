@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -60,15 +61,33 @@ def hash_images(
     config: Config,
     axis_name: str | None,
 ) -> tuple[Float[Array, "B K"], Params]:
-    """Hash images in training mode: codes, and the new running statistics."""
-    outputs, updates = build_hnet(config, axis_name=axis_name).apply(
-        {"params": params, "batch_stats": stats},
-        images,
-        domain=domain,
-        train=True,
-        mutable=["batch_stats"],
-    )
-    return outputs.code, updates.get("batch_stats", stats)
+    """Hash images in training mode: codes, and the new running statistics.
+
+    With `optim.accumulate` images pass in so many parts, one after another, of which
+    one at a time is held for the gradient; with `hnet.remat` the gradient computes the
+    network again. Codes are those of one pass, so whatever compares them still sees
+    the whole batch.
+    """
+
+    def pass_(params: Params, images: Array) -> tuple[Array, Params]:
+        outputs, updates = build_hnet(config, axis_name=axis_name).apply(
+            {"params": params, "batch_stats": stats},
+            images,
+            domain=domain,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return outputs.code, updates.get("batch_stats", stats)
+
+    parts = config.optim.accumulate
+    if config.hnet.remat or parts > 1:
+        pass_ = jax.checkpoint(pass_)
+    if parts == 1:
+        return pass_(params, images)
+    # Moments of a part would not be those of the batch: set-up refuses such networks.
+    split = images.reshape(parts, -1, *images.shape[1:])
+    codes = jax.lax.map(lambda part: pass_(params, part)[0], split)
+    return codes.reshape(len(images), -1), stats
 
 
 def encode(

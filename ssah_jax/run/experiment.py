@@ -200,6 +200,12 @@ def check_devices(config: Config) -> None:
                 f"config.batch.{name}: found {size}, accepted is a multiple of the "
                 f"{jax.device_count()} devices"
             )
+        parts = config.optim.accumulate
+        if size // jax.device_count() % parts:
+            raise ConfigError(
+                f"config.optim.accumulate: found {parts}, accepted is a divisor of the "
+                f"{size // jax.device_count()} {name} images of each device"
+            )
 
 
 def load_source(config: Config) -> Source:

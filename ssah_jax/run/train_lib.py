@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
-from ssah_jax.config import to_json
+from ssah_jax.config import ConfigError, to_json
 from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.data.reading import Reader
 from ssah_jax.method import steps
@@ -96,6 +96,12 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
     if spread is None:
         spread = spread_labels(experiment)
     first = init_state(experiment, backbone=backbone)
+    if config.optim.accumulate > 1 and first.batch_stats:
+        raise ConfigError(
+            f"config.optim.accumulate: found {config.optim.accumulate}, accepted is 1 "
+            "with batch normalisation: moments of parts are not those of the batch; "
+            "config.hnet.norm=group has none"
+        )
     state = parallel.place_state(first, config)
     iterator = iterate(experiment, spread=spread)
     with ExitStack() as stack:
