@@ -58,6 +58,9 @@ COLLECTIVES = (
     "all-to-all",
     "collective-permute",
 )
+H100 = (495.0, 989.0)
+"""Dense TFLOP/s in TF32 and bfloat16."""
+
 WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4}
 WIDTHS |= {"u32": 4, "s64": 8, "u64": 8, "f64": 8}
 
@@ -253,10 +256,11 @@ def predict(
     gflop: float, said: dict[str, Any], given: argparse.Namespace
 ) -> dict[str, Any]:
     """Efficiency of many devices, each with this batch, with nothing overlapped."""
-    compute = gflop * 1e9 / (given.share * given.peak_tflops[0] * 1e12)
+    peak = (given.peak_tflops or H100)[0]
+    compute = gflop * 1e9 / (given.share * peak * 1e12)
     found: dict[str, Any] = {
         "assumed": {
-            "tflops_float32": given.peak_tflops[0],
+            "tflops_float32": peak,
             "share_of_peak": given.share,
             "latency_seconds": given.latency,
             "bytes_a_second_inside_a_host": given.inside,
@@ -289,8 +293,8 @@ def main() -> None:
         "--peak-tflops",
         type=float,
         nargs=2,
-        default=[495.0, 989.0],
         metavar=("FLOAT32", "BFLOAT16"),
+        help="of the device, for utilisation; a prediction without takes an H100's",
     )
     parser.add_argument("--share", type=float, default=0.3, help="of the peak")
     parser.add_argument("--latency", type=float, default=2e-5, help="of a collective")
@@ -329,7 +333,8 @@ def main() -> None:
     for part in parts.values():
         rate = part["gflop_xla"] / max(part["seconds"], 1e-9)
         part["gflop_a_second"] = float(f"{rate:.4g}")
-        part["utilisation"] = float(f"{rate / 1e3 / given.peak_tflops[0]:.3g}")
+        if given.peak_tflops:
+            part["utilisation"] = float(f"{rate / 1e3 / given.peak_tflops[0]:.3g}")
         part["share_of_step"] = round(part["seconds"] / whole["seconds"], 4)
     said = elsewhere(config)
     record = {

@@ -1,0 +1,142 @@
+"""Seconds and memory from a listing to the first steps, by the number of its images.
+
+    python benchmarks/large_sets.py
+    python benchmarks/large_sets.py --sizes 10000 2000000 --steps 0
+
+Writes benchmarks/results/large_sets.json. A listing of N images in 10 classes names
+N paths of which 1,000 are files: the others reach them through links to their folder.
+For each size a fresh process lists and splits it, opens the stream of batches, and
+takes a small step; the record says the seconds of each and the most memory that the
+process ever held. Steps are the median of the last half.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FILES = 1000
+CLASSES = 10
+QUERIES = 1000
+
+
+def make(folder: Path, size: int) -> None:
+    """Lists of `size` images, and what they name."""
+    import numpy as np
+    from PIL import Image
+
+    real = folder / "d0"
+    real.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(FILES):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(real / f"{index:03}.png")
+    for index in range(1, -(-(size + QUERIES) // FILES)):
+        (folder / f"d{index}").symlink_to(real, target_is_directory=True)
+    hot = [
+        " ".join("1" if i == c else "0" for i in range(CLASSES)) for c in range(CLASSES)
+    ]
+    with (folder / "database.txt").open("w") as lines:
+        for row in range(size):
+            lines.write(f"d{row // FILES}/{row % FILES:03}.png {hot[row % CLASSES]}\n")
+    with (folder / "test.txt").open("w") as lines:
+        for row in range(size, size + QUERIES):
+            lines.write(f"d{row // FILES}/{row % FILES:03}.png {hot[row % CLASSES]}\n")
+    with (folder / "train.txt").open("w") as lines:
+        for row in range(min(size, 5000)):
+            lines.write(f"d{row // FILES}/{row % FILES:03}.png {hot[row % CLASSES]}\n")
+
+
+def measure(folder: Path, steps: int) -> dict[str, float]:
+    """List, split, open, step; in this process."""
+    import jax
+
+    from ssah_jax.config import from_config_dict
+    from ssah_jax.run import parallel, train_lib
+    from ssah_jax.run.experiment import iterate, prepare
+
+    config = from_config_dict(
+        {
+            "labels_per_class": 0,
+            "batch": {"labelled": 16, "unlabelled": 16},
+            "hnet": {"widths": (8, 16)},
+            "anet": {"kind": "none"},
+            "data": {
+                "source": "list",
+                "path": str(folder),
+                "protocol": "listed",
+                "num_queries": 0,
+                "num_validation": 0,
+                "image_size": 32,
+            },
+            "eval": {"every": 0},
+        }
+    )
+    start = time.perf_counter()
+    experiment = prepare(config)
+    listed = time.perf_counter()
+    iterator = iterate(experiment)
+    next(iterator)
+    first = time.perf_counter()
+    found = {"list_and_split": listed - start, "first_batch": first - listed}
+    if steps:
+        state = parallel.place_state(train_lib.init_state(experiment), config)
+        step = parallel.train_step(config)
+        took = []
+        for _ in range(steps):
+            began = time.perf_counter()
+            batch = parallel.place_batch(next(iterator), config)
+            state, metrics = step(state, batch)
+            jax.block_until_ready(metrics)
+            took.append(time.perf_counter() - began)
+        found["step"] = statistics.median(took[steps // 2 :])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {name: float(f"{value:.3g}") for name, value in found.items()}
+    return found | {"peak_megabytes": round(peak / 1024)}
+
+
+def main() -> None:
+    """Measure each size in a process of its own, and write the record."""
+    parser = argparse.ArgumentParser()
+    sizes = [10_000, 100_000, 1_000_000]
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--output", help="where the JSON goes")
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.folder:
+        print(json.dumps(measure(Path(given.folder), given.steps)))
+        return
+    import records
+
+    rows = {}
+    for size in given.sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "set"
+            make(folder, size)
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    __file__,
+                    f"--folder={folder}",
+                    f"--steps={given.steps}",
+                ],
+                env=os.environ,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            rows[str(size)] = json.loads(done.stdout.splitlines()[-1])
+            print(size, rows[str(size)], file=sys.stderr)
+    record = {"steps": given.steps, "classes": CLASSES, "seconds_by_images": rows}
+    records.write("large_sets", record, given.output)
+
+
+if __name__ == "__main__":
+    main()

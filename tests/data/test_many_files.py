@@ -1,0 +1,49 @@
+"""Whether many listed files are there, without asking the disk for each."""
+
+import os
+
+import numpy as np
+import pytest
+
+from ssah_jax.data import listing
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two folders of 100 files, one of them reached by a link too, and a folder."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for index in range(100):
+            (tmp_path / name / f"{index}.png").touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "one", target_is_directory=True)
+    (tmp_path / "one" / "x.png").mkdir()
+    (tmp_path / "one" / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "one" / "link.png").symlink_to(tmp_path / "two" / "3.png")
+    return tmp_path
+
+
+def test_the_answer_is_that_of_the_disk(folder):
+    numbers = range(120)
+    names = [f"{at}/{i}.png" for at in ("one", "two", "linked") for i in numbers]
+    names += [f"{folder}/two/{index}.png" for index in numbers]
+    names += ["one/x.png", "one/dangling.png", "one/link.png", "none/1.png", "a.png"]
+    names += [f"one/../two/{index}.png" for index in numbers]
+    names = list(np.random.default_rng(0).permutation(names))
+    wanted = [os.path.isfile(folder / name) for name in names]
+    present, missing = listing.drop_missing(folder, names, max_missing=1.0, where="x")
+    assert present.tolist() == np.flatnonzero(wanted).tolist()
+    assert list(missing) == [
+        n for n, there in zip(names, wanted, strict=True) if not there
+    ]
+
+
+def test_a_folder_of_many_is_read_once(folder, monkeypatch):
+    asked = []
+    real = os.path.isfile
+    monkeypatch.setattr(
+        os.path, "isfile", lambda path: asked.append(path) or real(path)
+    )
+    names = [f"one/{index}.png" for index in range(101)]
+    _, missing = listing.drop_missing(folder, names, max_missing=0.1, where="x")
+    assert missing == ("one/100.png",)
+    assert asked == [os.path.join(folder, "one/100.png")]
