@@ -7,20 +7,21 @@
 # Each part has its own limit, and writes its JSON to $OUT when it ends; gpu.json says
 # how each ended and after how many seconds. A part that fails stops no other.
 #
-# DATA    CIFAR-10 as JPEG files: train/CLASS/*.jpg and test/CLASS/*.jpg; without it the
-#         second part is left out.
+# DATA    CIFAR-10 as JPEG files: train/CLASS/*.jpg and test/CLASS/*.jpg; without it
+#         the parts cifar10 and roofline are left out.
 # WHEELS  wheels to install first, without any network, into a folder of this run; on
 #         a machine with Python 3.12, JAX for CUDA, Flax, Optax, Orbax, PyTorch and
 #         timm these are missing:
-#             grain array_record ml_collections importlib_resources        5 MB
-#             faiss_cpu (for the search part of retrieval_speed.py alone)  19 MB
-#             tensorflow_datasets dm_tree tensorflow_metadata (not used)   6 MB
+#             grain array_record ml_collections importlib_resources beartype   6 MB
+#             faiss_cpu (for the search part of retrieval_speed.py alone)      19 MB
+#             tensorflow_datasets dm_tree tensorflow_metadata (not used)       6 MB
 #         so that the first line and the 55 MB of DATA stay below 64 MiB together.
 # PEAK    the card's dense TFLOP/s in TF32 and bfloat16 (an H100 SXM: 495 989).
+# PARTS   names of parts; all without it.
 # STEPS   of CIFAR-10's configuration (20000).
 set -u
 cd "$(dirname "$0")/.."
-OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} TINY=${TINY:-}
+OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} TINY=${TINY:-} PARTS=${PARTS:-}
 PEAK=${PEAK:-495 989} STEPS=${STEPS:-20000}
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
@@ -32,6 +33,9 @@ export JAX_COMPILATION_CACHE_DIR=$OUT/cache
 if [ -n "$WHEELS" ]; then
   "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --upgrade \
     --target "$OUT/site" "$WHEELS"/*.whl || exit 1
+  # The records say which version of the project made them.
+  "$PYTHON" -m pip install -q --no-index --no-deps --no-build-isolation --no-compile \
+    --target "$OUT/site" . || exit 1
   export PYTHONPATH=$PWD:$OUT/site
 fi
 device=gpu
@@ -46,6 +50,7 @@ echo '{}' > "$OUT/gpu.json"
 part() {
   local name=$1 limit=$2 began status took
   shift 2
+  [[ -z "$PARTS" || " $PARTS " == *" $name "* ]] || return 0
   began=$(date +%s)
   timeout -k 5 "$limit" "$@" > "$OUT/$name.log" 2>&1
   status=$?
@@ -88,9 +93,9 @@ cifar() {
 # All three at once: the small network leaves most of the card idle. Seconds a step
 # come from the part after it, alone.
 train_all() {
-  local config=configs/cifar10.py presets=steps=$STEPS
-  [ -n "$TINY" ] && config=configs/cifar10.py presets=smoke
-  local all=(--config="$config:$presets" --config.data.source=folder
+  local preset=steps=$STEPS
+  [ -n "$TINY" ] && preset=smoke
+  local all=(--config="configs/cifar10.py:$preset" --config.data.source=folder
     --config.data.path="$DATA" --config.data.store=device)
   [ -n "$TINY" ] && all+=(--config.hnet.widths="(4,8)" --config.data.store=disk)
   cifar ssah "${all[@]}" &
@@ -113,11 +118,13 @@ export -f cifar train_all
 export OUT DATA STEPS TINY PYTHON LIMIT=200
 [ -n "$DATA" ] && part cifar10 260 bash -c train_all
 
-small=()
-[ -n "$TINY" ] && small=(--labelled 8 --unlabelled 8 --widths 4 8 --rounds 2)
+preset=
+[ -n "$TINY" ] && preset=:smoke
 # shellcheck disable=SC2086
-part roofline 60 "$PYTHON" benchmarks/roofline.py --config configs/cifar10.py:smoke \
-  --config.data.source=synthetic --output "$OUT/roofline.json" --peak-tflops $PEAK
+[ -n "$DATA" ] && part roofline 60 "$PYTHON" benchmarks/roofline.py \
+  --config "configs/cifar10.py$preset" --config.data.source=folder \
+  --config.data.path="$DATA" --config.data.store=disk \
+  --rounds 20 --output "$OUT/roofline.json" --peak-tflops $PEAK
 
 sizes=(--size 224 --batch 64 --rounds 5)
 [ -n "$TINY" ] && sizes=(--size 32 --batch 2 --rounds 1)
