@@ -1,11 +1,7 @@
 """Strict JAX for every test: eight CPU devices, no silent rank promotion."""
 
+import gc
 import os
-
-# Before JAX reads it, and for the commands that tests start: no test leaves anything
-# in a cache, or depends on one, unless whoever runs them names it.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 
 import jax
 import pytest
@@ -15,6 +11,30 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compiling is most of the suite's time, and what the tests compare does not depend on
 # how far XLA optimises.
 jax.config.update("jax_disable_most_optimizations", True)
+
+# Tracing makes objects by the million; nearly all are freed without the collector.
+gc.set_threshold(100_000, 20, 100)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what was compiled, for this process, those it starts, and the next run.
+
+    In pytest's own cache (`pytest --cache-clear` forgets it), not in that of whoever
+    runs the tests, unless `JAX_COMPILATION_CACHE_DIR` names a directory. Small programs
+    too: there are thousands of them.
+    """
+    options = {"persistent_cache_min_compile_time_secs": 0.0}
+    options["persistent_cache_min_entry_size_bytes"] = -1
+    if directory := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        options["compilation_cache_dir"] = directory
+    elif hasattr(config, "cache"):
+        options["compilation_cache_dir"] = str(config.cache.mkdir("compiled"))
+    else:
+        options["enable_compilation_cache"] = False
+    for name, value in options.items():
+        jax.config.update(f"jax_{name}", value)
+        # For the commands that tests start.
+        os.environ[f"JAX_{name.upper()}"] = str(value)
 
 
 @pytest.fixture

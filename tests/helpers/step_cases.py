@@ -1,6 +1,6 @@
 """A small configuration with every term switched on, its states and batches."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -37,18 +37,28 @@ def small_config(**groups) -> Config:
     return from_config_dict(values)
 
 
+@cache
+def compiled_state(config: Config):
+    """The first state as one program: operation by operation it compiles hundreds."""
+
+    def make() -> TrainState:
+        state = steps.init_state(
+            jax.random.key(0), config=config, image_shape=(8, 8, 1), num_classes=CLASSES
+        )
+        # A-Net's last layers start at zero, where most of its gradients vanish.
+        leaves, tree = jax.tree.flatten(state.anet)
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        moved = [
+            leaf + 0.1 * jax.random.normal(key, leaf.shape)
+            for leaf, key in zip(leaves, keys, strict=True)
+        ]
+        return state.replace(anet=jax.tree.unflatten(tree, moved))
+
+    return jax.jit(make)
+
+
 def make_state(config: Config) -> TrainState:
-    state = steps.init_state(
-        jax.random.key(0), config=config, image_shape=(8, 8, 1), num_classes=CLASSES
-    )
-    # A-Net's last layers start at zero, where most of its gradients vanish.
-    leaves, tree = jax.tree.flatten(state.anet)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape)
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return state.replace(anet=jax.tree.unflatten(tree, moved))
+    return compiled_state(config)()
 
 
 def make_batch(config: Config, seed: int = 0, multi_label: bool = False) -> Batch:
@@ -75,13 +85,34 @@ def relative_error(found, wanted) -> float:
     return max(jax.tree.leaves(jax.tree.map(one, found, wanted)), default=0.0)
 
 
-def gradients_of(config: Config, state: TrainState, batch: Batch, devices: int):
-    """Gradients on one device, or on each of eight (leading axis)."""
+def compile_gradients(config: Config, devices: int):
+    """A new program, for tests that change what it is made of."""
     if devices == 1:
-        return jax.jit(partial(steps.gradients, config=config))(state, batch)
+        return jax.jit(partial(steps.gradients, config=config))
     return jax.pmap(
         partial(steps.gradients, config=config, axis_name=parallel.AXIS),
         parallel.AXIS,
         in_axes=(None, 0),
-        out_axes=0,
-    )(parallel.replicate(state), parallel.shard(batch))
+    )
+
+
+compiled_gradients = cache(compile_gradients)
+
+
+@cache
+def train_step(config: Config):
+    """The step on one device, compiled once for all tests that take it."""
+    return jax.jit(partial(steps.train_step, config=config))
+
+
+def gradients_of(
+    config: Config,
+    state: TrainState,
+    batch: Batch,
+    devices: int,
+    compiled=compiled_gradients,
+):
+    """Gradients on one device, or on each of eight (leading axis)."""
+    if devices > 1:
+        state, batch = parallel.replicate(state), parallel.shard(batch)
+    return compiled(config, devices)(state, batch)

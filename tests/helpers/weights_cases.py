@@ -1,5 +1,7 @@
 """A run with a ResNet-18 of two channels, and weights for it."""
 
+import functools
+
 import backbone_cases as cases
 import jax
 import numpy as np
@@ -71,13 +73,11 @@ def make_state(config: Config):
     backbone = None
     if config.hnet.weights:
         backbone = load_backbone(config, SHAPE).variables
-    return steps.init_state(
-        jax.random.key(0),
-        config=config,
-        image_shape=SHAPE,
-        num_classes=4,
-        backbone=backbone,
+    # One program: operation by operation it compiles hundreds.
+    init = functools.partial(
+        steps.init_state, config=config, image_shape=SHAPE, num_classes=4
     )
+    return jax.jit(init)(jax.random.key(0), backbone=backbone)
 
 
 def make_batch(number=8) -> Batch:

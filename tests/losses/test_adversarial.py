@@ -69,9 +69,10 @@ def test_threshold_pursuit_finds_a_mean_among_the_easy_and_the_very_hard():
         reached = jnp.sum(chance * levels)
         return jnp.sum(chance * losses.threshold_pursuit(levels, threshold, reached))
 
+    descend = jax.jit(lambda logits: logits - 10.0 * jax.grad(objective)(logits))
     logits = jnp.zeros(2)
     for _ in range(2000):
-        logits -= 10.0 * jax.grad(objective)(logits)
+        logits = descend(logits)
     assert abs(float(jnp.sum(jax.nn.softmax(logits) * levels)) - 0.2) < 1e-3
 
 

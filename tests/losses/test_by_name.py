@@ -15,6 +15,7 @@ from step_cases import (
     relative_error,
     slow,
     small_config,
+    train_step,
 )
 
 from ssah_jax import losses, similarity
@@ -45,7 +46,7 @@ def test_each_method_trains_alone(name):
         data=dataclasses.replace(alone(name).data, max_shift=0, flip=False),
         hnet=dataclasses.replace(alone(name).hnet, widths=(16, 32)),
     )
-    step_fn = jax.jit(partial(steps.train_step, config=config))
+    step_fn = train_step(config)
     state, batch = make_state(config), make_batch(config)
     state, first = step_fn(state, batch)
     for _ in range(40):
@@ -89,9 +90,7 @@ def test_methods_inside_ssah_are_the_same_on_eight_devices(name):
         }
     )
     state = make_state(config)
-    filled, _ = jax.jit(partial(steps.train_step, config=config))(
-        state, make_batch(config, 1, multi_label=True)
-    )
+    filled, _ = train_step(config)(state, make_batch(config, 1, multi_label=True))
     batch = make_batch(config, multi_label=True)
     one = gradients_of(config, filled, batch, 1)
     found = gradients_of(config, filled, batch, 8)
@@ -130,7 +129,7 @@ def test_terms_of_ssah_are_the_losses_it_names():
 
 def test_the_bank_holds_the_last_codes_and_pairs_reach_it():
     config = alone("dpsh", bank=40)
-    step_fn = jax.jit(partial(steps.train_step, config=config))
+    step_fn = train_step(config)
     state = make_state(config)
     assert not np.any(state.bank.valid)
     seen = []
@@ -156,7 +155,7 @@ def test_the_bank_holds_the_last_codes_and_pairs_reach_it():
 def test_centres_of_a_method_without_any_are_class_means():
     config = alone("dsh")
     state, batch = make_state(config), make_batch(config)
-    found, _ = jax.jit(partial(steps.train_step, config=config))(state, batch)
+    found, _ = train_step(config)(state, batch)
     codes, _ = hnet_codes.hash_images(
         state.hnet,
         state.batch_stats,
@@ -175,7 +174,7 @@ def test_centres_of_a_method_without_any_are_class_means():
         mean = unit[own].mean(0) if own.any() else old
         wanted = 0.99 * old + 0.01 * mean if own.any() else old
         np.testing.assert_allclose(found.centres[c], wanted, atol=1e-5)
-    fixed, _ = jax.jit(partial(steps.train_step, config=alone("csq")))(state, batch)
+    fixed, _ = train_step(alone("csq"))(state, batch)
     np.testing.assert_array_equal(fixed.centres, state.centres)
 
 
@@ -183,7 +182,7 @@ def test_the_classifier_of_greedyhash_is_trained_averaged_and_not_encoded_with()
     config = alone("greedyhash")
     state, batch = make_state(config), make_batch(config)
     assert state.hnet["classifier"].shape == (CLASSES, 16)
-    step_fn = jax.jit(partial(steps.train_step, config=config))
+    step_fn = train_step(config)
     # The learning rate of the first step is 0.
     after, _ = step_fn(step_fn(state, batch)[0], batch)
     assert relative_error(after.hnet["classifier"], state.hnet["classifier"]) > 1e-4

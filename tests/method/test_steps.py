@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from step_cases import (
+    compile_gradients,
     gradients_of,
     make_batch,
     make_state,
     relative_error,
     slow,
     small_config,
+    train_step,
 )
 
 from ssah_jax.config import Config
@@ -95,7 +97,7 @@ def test_device_local_pairs_would_be_noticed(monkeypatch):
     one = gradients_of(config, state, batch, 1)
     monkeypatch.setattr(codes, "all_rows", lambda x, axis_name: x)
     monkeypatch.setattr(codes, "first_row", lambda rows, axis_name: jnp.asarray(0))
-    found = gradients_of(config, state, batch, 8)
+    found = gradients_of(config, state, batch, 8, compile_gradients)
     first = jax.tree.map(lambda leaf: leaf[0], found)
     assert relative_error(first.hnet, one.hnet) > 0.05
 
@@ -295,7 +297,7 @@ def test_no_key_is_used_twice():
     config = VARIANTS["batch norm"]
     with jax.debug_key_reuse(True):
         state, batch = make_state(config), make_batch(config)
-        jax.jit(partial(steps.train_step, config=config))(state, batch)
+        train_step(config)(state, batch)
 
 
 def test_steps_learn_one_batch_by_heart():
@@ -307,7 +309,7 @@ def test_steps_learn_one_batch_by_heart():
         loss={"consistent": 0.0, "consistent_pair": 0.0},
         optim={"learning_rate": 5e-3, "warmup": 0.0},
     )
-    step_fn = jax.jit(partial(steps.train_step, config=config))
+    step_fn = train_step(config)
     state, batch = make_state(config), make_batch(config)
     state, first = step_fn(state, batch)
     for _ in range(59):
@@ -318,7 +320,7 @@ def test_steps_learn_one_batch_by_heart():
 
 def test_threshold_and_teacher_follow():
     config = small_config(pace={"start": 0.02, "end": 0.4, "rate": 0.01})
-    step_fn = jax.jit(partial(steps.train_step, config=config))
+    step_fn = train_step(config)
     state, batch = make_state(config), make_batch(config)
     start = state
     for _ in range(3):

@@ -16,6 +16,13 @@ from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
 
 
+# A step that compiles in a third of the time, for tests of the loop about it.
+PLAIN = {
+    "anet": {"kind": "none"},
+    "loss": {"consistent": 0.0, "consistent_pair": 0.0, "hard": 0.0},
+}
+
+
 def test_one_trace_over_steps_epochs_and_odd_batches(tmp_path, monkeypatch):
     traces = {"train": 0, "encode": 0}
 
@@ -75,7 +82,7 @@ def test_divergence_names_the_step(tmp_path, monkeypatch):
         return state, metrics | {"loss/pair": metrics["loss/pair"] * np.nan}
 
     monkeypatch.setattr(steps, "train_step", broken)
-    experiment = prepare(config())
+    experiment = prepare(config(**PLAIN))
     with (
         train_lib.open_run(experiment, Workdir(tmp_path / "run")) as run,
         pytest.raises(train_lib.DivergedError, match="step 5: loss/pair is nan"),
@@ -93,7 +100,7 @@ def test_nothing_that_diverged_is_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(steps, "train_step", broken)
     # The step that is saved is not one that is logged.
-    fields = {"log_every": 10, "checkpoint_every": 3, "eval": {"every": 0}}
+    fields = PLAIN | {"log_every": 10, "checkpoint_every": 3, "eval": {"every": 0}}
     workdir = Workdir(tmp_path / "run")
     with (
         train_lib.open_run(prepare(config(**fields)), workdir) as run,
@@ -105,13 +112,13 @@ def test_nothing_that_diverged_is_kept(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
 def test_any_share_of_warm_up_trains(warmup, tmp_path):
-    experiment = prepare(config(steps=1, optim={"warmup": warmup}))
+    experiment = prepare(config(steps=1, optim={"warmup": warmup}, **PLAIN))
     with train_lib.open_run(experiment, Workdir(tmp_path / "run")) as run:
         assert train_lib.train(run) is not None
 
 
 def test_state_is_placed_on_all_devices_once(tmp_path):
-    with train_lib.open_run(prepare(config()), Workdir(tmp_path / "run")) as run:
+    with train_lib.open_run(prepare(config(**PLAIN)), Workdir(tmp_path / "run")) as run:
         for leaf in jax.tree.leaves(run.state):
             assert len(leaf.sharding.device_set) == 8
             assert leaf.sharding.is_fully_replicated
@@ -122,7 +129,7 @@ def test_images_on_the_device_train_the_same_state(tmp_path):
     for store in ("disk", "device"):
         data = {"source": "synthetic", "crop_size": 12, "store": store}
         sizes = {"num_queries": 50, "num_validation": 50}
-        experiment = prepare(config(steps=3, data=data | sizes))
+        experiment = prepare(config(steps=3, data=data | sizes, **PLAIN))
         assert experiment.image_shape == (12, 12, 1)
         with train_lib.open_run(experiment, Workdir(tmp_path / store)) as run:
             results = train_lib.train(run)
