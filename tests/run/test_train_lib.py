@@ -15,7 +15,6 @@ from ssah_jax.run import evaluators, parallel, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
 
-
 # A step that compiles in a third of the time, for tests of the loop about it.
 PLAIN = {
     "anet": {"kind": "none"},
