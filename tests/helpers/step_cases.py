@@ -37,8 +37,7 @@ def small_config(**groups) -> Config:
     return from_config_dict(values)
 
 
-@cache
-def compiled_state(config: Config):
+def compile_state(config: Config):
     """The first state as one program: operation by operation it compiles hundreds."""
 
     def make() -> TrainState:
@@ -55,6 +54,9 @@ def compiled_state(config: Config):
         return state.replace(anet=jax.tree.unflatten(tree, moved))
 
     return jax.jit(make)
+
+
+compiled_state = cache(compile_state)
 
 
 def make_state(config: Config) -> TrainState:

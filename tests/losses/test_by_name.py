@@ -74,9 +74,8 @@ def test_each_method_trains_alone(name):
 
 
 # One of each kind; test_common.py has all losses on several devices.
-@pytest.mark.parametrize(
-    "name", ["hashnet", slow("dtsh"), slow("greedyhash"), slow("csq")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hashnet", "dtsh", "greedyhash", "csq"])
 def test_methods_inside_ssah_are_the_same_on_eight_devices(name):
     pairs = methods.HASH_LOSSES[name].pairs
     config = small_config(
@@ -127,6 +126,7 @@ def test_terms_of_ssah_are_the_losses_it_names():
         np.testing.assert_allclose(terms[name], value, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_bank_holds_the_last_codes_and_pairs_reach_it():
     config = alone("dpsh", bank=40)
     step_fn = train_step(config)

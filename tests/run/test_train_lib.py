@@ -22,6 +22,7 @@ PLAIN = {
 }
 
 
+@pytest.mark.slow
 def test_one_trace_over_steps_epochs_and_odd_batches(tmp_path, monkeypatch):
     traces = {"train": 0, "encode": 0}
 

@@ -183,6 +183,7 @@ def ssah(capsys, *arguments: str) -> tuple[int, str, str]:
 SMALL = f"{ROOT}/configs/digits.py:data.source=synthetic"
 
 
+@pytest.mark.slow
 @CONFIG_FILES
 def test_the_command_writes_what_the_backbone_computes(tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 9, 9, 1), np.uint8)
