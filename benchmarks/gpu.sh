@@ -38,9 +38,9 @@ if [ -n "$WHEELS" ]; then
     --target "$OUT/site" . || exit 1
   export PYTHONPATH=$PWD:$OUT/site
 fi
-device=gpu
+device=gpu slow=1
 if [ -n "$TINY" ]; then
-  device=cpu
+  device=cpu slow=5
   export JAX_PLATFORMS=cpu
 fi
 start=$(date +%s)
@@ -48,7 +48,7 @@ echo '{}' > "$OUT/gpu.json"
 
 # part NAME SECONDS COMMAND...: runs it within its limit, and notes how it ended.
 part() {
-  local name=$1 limit=$2 began status took
+  local name=$1 limit=$(($2 * slow)) began status took
   shift 2
   [[ -z "$PARTS" || " $PARTS " == *" $name "* ]] || return 0
   began=$(date +%s)
@@ -115,7 +115,7 @@ PYTHON
   return $failed
 }
 export -f cifar train_all
-export OUT DATA STEPS TINY PYTHON LIMIT=200
+export OUT DATA STEPS TINY PYTHON LIMIT=$((200 * slow))
 [ -n "$DATA" ] && part cifar10 260 bash -c train_all
 
 preset=
