@@ -29,7 +29,7 @@ class Config:
     parallel: str = field(
         "pmap",
         'how a step spans devices: "pmap" maps it over them, "jit" is one program of '
-        "all; the same numbers but for rounding",
+        "all; the same numbers",
         one_of("pmap", "jit"),
     )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

@@ -1,8 +1,8 @@
 """The only place that knows `jax.pmap`, and its jit twin.
 
 The state is replicated by `in_axes=None`, batches are split on their first axis.
-`jax.pmap` is in maintenance mode; the twin below, one global program over a sharded
-batch, computes the same numbers and is the way out should `pmap` go.
+`jax.pmap` is in maintenance mode; the twin below, one global program over all devices,
+computes the same numbers and is the way out should `pmap` go.
 
 Of several processes each holds its share of the batch and, under `pmap`, its own
 replica of the state; the step spans the devices of all of them. Encoding is each
@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssah_jax.config import Config
 from ssah_jax.method import steps
-from ssah_jax.types import BatchRows, ImagePool, Metrics, Params, TrainState
+from ssah_jax.types import ImagePool, Metrics, Params, TrainState
 
 AXIS = "batch"
 """Name of the mapped axis."""
@@ -169,32 +169,33 @@ def jit_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
     """The same step as one global program over the devices of all processes.
 
     Takes a state on all of them and a batch split over them. The state is donated.
+    Written for one device and its share, like the mapped step: left to split a step
+    of the whole batch, XLA would send images where it joins labelled and unlabelled.
 
     Args:
         config: of the run.
         pool: images on all devices that the batches, then `BatchRows`, are taken from.
     """
+    step = partial(steps.train_step, config=config, axis_name=AXIS)
     everywhere = _everywhere()
     split = NamedSharding(everywhere.mesh, P(AXIS))
-    step = partial(steps.train_step, config=config, axis_name=None)
+    # What leaves is equal on all devices, which is not for JAX to prove.
+    spread = partial(jax.shard_map, mesh=everywhere.mesh, check_vma=False)
     if pool is None:
         return jax.jit(
-            step,
+            spread(step, in_specs=(P(), P(AXIS)), out_specs=P()),
             in_shardings=(everywhere, split),
-            out_shardings=(everywhere, everywhere),
+            out_shardings=everywhere,
             donate_argnums=(0,),
         )
-
-    def gathered(
-        state: TrainState, rows: BatchRows, pool: ImagePool
-    ) -> tuple[TrainState, Metrics]:
-        batch = steps.gather_batch(pool, rows)
-        return step(state, jax.lax.with_sharding_constraint(batch, split))
-
     pooled = jax.jit(
-        gathered,
+        spread(
+            lambda state, rows, pool: step(state, steps.gather_batch(pool, rows)),
+            in_specs=(P(), P(AXIS), P()),
+            out_specs=P(),
+        ),
         in_shardings=(everywhere, split, everywhere),
-        out_shardings=(everywhere, everywhere),
+        out_shardings=everywhere,
         donate_argnums=(0,),
     )
     return lambda state, rows: pooled(state, rows, pool)

@@ -75,8 +75,9 @@ def test_eight_devices_equal_one(name):
 def test_pmapped_step_equals_the_jit_twin():
     config = VARIANTS["batch norm"]
     state, batch = make_state(config), make_batch(config)
-    twin_state, twin_metrics = parallel.jit_train_step(config)(
-        parallel.replicate(state), batch
+    # The whole batch on one device, without collectives.
+    twin_state, twin_metrics = jax.jit(partial(steps.train_step, config=config))(
+        state, batch
     )
     next_state, metrics = parallel.pmap_train_step(config)(
         parallel.replicate(state), parallel.shard(batch)
