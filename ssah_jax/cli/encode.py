@@ -16,12 +16,8 @@ from ssah_jax.cli.arguments import add_run, as_images, as_path
 from ssah_jax.cli.several import add_processes
 
 # Cheap: it imports PyArrow when it uses it.
-from ssah_jax.retrieval.code_files import (
-    CodeFileError,
-    CodeWriter,
-    shard_path,
-    unusable,
-)
+from ssah_jax.retrieval.code_writer import CodeWriter
+from ssah_jax.retrieval.files import CodeFileError, shard_path, unusable
 
 # `ssah encode --help` should not wait for models and data: they are imported where
 # they are used, and named in full in annotations.
@@ -255,7 +251,7 @@ def encode_images(
     on from there; `out` itself appears when it is complete. What another call left,
     one that was given images that this one is not, is discarded. Of several JAX
     processes each encodes an equal share of the images into a shard of its own, as
-    `ssah_jax.retrieval.code_files.shard_path` calls it.
+    `ssah_jax.retrieval.shard_path` calls it.
 
     Args:
         encoder: from `ssah_jax.run.encoder.load_encoder`.

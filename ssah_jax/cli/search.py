@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ssah_jax.cli.arguments import add_run, as_images, as_path
 from ssah_jax.cli.encode import find_names, images_as_in_training, load
 from ssah_jax.cli.found import Hit, QueryResult, as_json, as_table
-from ssah_jax.retrieval.code_files import CodeFileError
+from ssah_jax.retrieval.files import CodeFileError
 from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
 
 # As in ssah_jax.cli.encode.

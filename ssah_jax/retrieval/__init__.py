@@ -6,14 +6,10 @@ nothing else.
 """
 
 from ssah_jax.retrieval.binarisers import Binariser
-from ssah_jax.retrieval.code_files import (
-    CodeFileError,
-    CodeSet,
-    CodeWriter,
-    read_codes,
-    shard_path,
-)
+from ssah_jax.retrieval.code_files import CodeSet, read_codes
+from ssah_jax.retrieval.code_writer import CodeWriter
 from ssah_jax.retrieval.codes import binarise, pack, unpack
+from ssah_jax.retrieval.files import CodeFileError, shard_path
 from ssah_jax.retrieval.graded import ClassMeans, expected_ndcg, mean_per_class
 from ssah_jax.retrieval.histograms import distance_histograms, graded_histograms
 from ssah_jax.retrieval.index import Index, build_index, load_index

@@ -42,14 +42,16 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped, UInt8, UInt64
 
 from ssah_jax.retrieval.code_files import (
-    CodeFileError,
     CodeSet,
-    PathLike,
     from_text_columns,
-    one_line,
     pack_codes,
-    synced,
     text_columns,
+)
+from ssah_jax.retrieval.files import (
+    CodeFileError,
+    PathLike,
+    one_line,
+    synced,
     unusable,
 )
 

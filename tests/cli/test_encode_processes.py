@@ -17,8 +17,7 @@ from search_cases import NUMBER, call, mistake
 
 from ssah_jax.cli import encode as encode_lib
 from ssah_jax.cli.encode import encode_images
-from ssah_jax.retrieval import code_files
-from ssah_jax.retrieval.code_files import read_codes
+from ssah_jax.retrieval import read_codes, shard_path
 
 
 def test_every_process_encodes_its_share(run, encoded, tmp_path, monkeypatch):
@@ -29,7 +28,7 @@ def test_every_process_encodes_its_share(run, encoded, tmp_path, monkeypatch):
     for process in (0, 2, 1):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         summary = encode_images(encoder, names, out)
-        assert summary.path == code_files.shard_path(out, process, 3)
+        assert summary.path == shard_path(out, process, 3)
         assert list(read_codes_alone(summary.path)) == names[process::3]
     assert not out.exists()
     whole, shards = read_codes(encoded), read_codes(out)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from ssah_jax.retrieval.code_files import CodeWriter, read_codes
+from ssah_jax.retrieval import CodeWriter, read_codes
 from ssah_jax.retrieval.index import build_index
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "vector_engines.md"

@@ -194,7 +194,10 @@ def test_nobody_imports(library):
 
 
 # These read and write files; what they import is still no training code.
-FILES = ("retrieval/binarisers.py", "retrieval/code_files.py", "retrieval/index.py")
+FILES = tuple(
+    f"retrieval/{name}.py"
+    for name in ("binarisers", "code_files", "code_writer", "files", "index")
+)
 PURE = [
     name
     for name in SOURCES

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssah_jax import retrieval
-from ssah_jax.retrieval import code_files
-from ssah_jax.retrieval.code_files import (
+from ssah_jax.retrieval import (
     CodeFileError,
     CodeSet,
     CodeWriter,
+    code_files,
     read_codes,
     shard_path,
 )
@@ -208,7 +208,7 @@ def test_a_second_writer_is_noticed(tmp_path):
 KILLED = """
     import sys
     import numpy as np
-    from ssah_jax.retrieval.code_files import CodeWriter
+    from ssah_jax.retrieval import CodeWriter
     writer = CodeWriter(sys.argv[1], bits=12, fingerprint="f", part_rows=4)
     start = len(writer.done)
     print("ready", flush=True)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssah_jax.retrieval import CodeFileError, CodeSet
 from ssah_jax.retrieval import index as index_lib
-from ssah_jax.retrieval.code_files import CodeFileError, CodeSet
 from ssah_jax.retrieval.index import (
     KINDS,
     OPTIONS,

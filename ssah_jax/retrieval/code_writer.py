@@ -1,0 +1,254 @@
+"""Writing a file of codes in parts, so that a killed run goes on where it was."""
+
+import functools
+import os
+import shutil
+from collections.abc import KeysView, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Shaped
+
+from ssah_jax.retrieval.code_files import (
+    Labels,
+    first_repeated,
+    pack_codes,
+    read_file,
+    schema,
+    text_columns,
+)
+from ssah_jax.retrieval.files import (
+    CodeFileError,
+    PathLike,
+    one_line,
+    synced,
+    unusable,
+)
+
+PART_ROWS: Final = 8192
+"""Rows that a killed writer loses at most."""
+
+
+class CodeWriter:
+    """Writes a file of codes that appears, complete, at `finish`.
+
+    Until then rows are kept in parts in a hidden directory beside it; each part is
+    written atomically. Left without `finish`, by an exception or a kill, they are
+    there for the next writer of the same file, which goes on after them.
+
+    One writer at a time: each process of a multi-host run writes its own
+    `shard_path`. Memory holds the ids of all rows and the codes of one part.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        *,
+        bits: int,
+        fingerprint: str,
+        resume: bool = True,
+        overwrite: bool = False,
+        part_rows: int = PART_ROWS,
+    ) -> None:
+        """Looks for rows that an interrupted writer of the same codes has left.
+
+        Args:
+            path: the file to write; its directory must be there.
+            bits: K.
+            fingerprint: of the encoder.
+            resume: whether to keep such rows; False discards them.
+            overwrite: whether `finish` may replace a file that is there.
+            part_rows: rows of a part, >= 1.
+
+        Raises:
+            CodeFileError: `path` is there and `overwrite` is False, cannot be
+                written, or has parts of another encoder or other bits.
+            ValueError: `bits` or `part_rows` is below 1.
+        """
+        for name, value in (("bits", bits), ("part_rows", part_rows)):
+            if value < 1:
+                raise ValueError(f"{name}: found {value}, accepted is a number >= 1")
+        self._path = Path(path)
+        self._parts = self._path.with_name(f".{self._path.name}.parts")
+        self._bits, self._fingerprint = bits, fingerprint
+        self._part_rows, self._overwrite = part_rows, overwrite
+        self._done: dict[str, None] = {}
+        self._num_parts = 0
+        self._ids: list[str] = []
+        self._packed: list[np.ndarray] = []
+        self._labels: list[Sequence[str] | None] = []
+        if self._path.is_dir() or (self._path.exists() and not overwrite):
+            raise _in_the_way(self._path)
+        if not resume:
+            self._discard_parts()
+        try:
+            self._parts.mkdir(exist_ok=True)
+        except OSError as error:
+            raise unusable(self._path, error, "a place to write to") from error
+        for temporary in self._parts.glob("*.tmp"):
+            temporary.unlink()
+        self._take_up()
+
+    @property
+    def done(self) -> KeysView[str]:
+        """Ids written, in order, with those of an interrupted writer first."""
+        return self._done.keys()
+
+    def write(
+        self,
+        ids: Sequence[str],
+        codes: Shaped[np.ndarray, "n K"],
+        labels: Labels | None = None,
+    ) -> None:
+        """Adds rows.
+
+        Args:
+            ids: n names that were not written before.
+            codes: `[n, K]`, any real but NaN; binarised at 0 (0 is +1).
+            labels: of each image, None for one whose labels are not known; None
+                where none are.
+
+        Raises:
+            CodeFileError: a code holds NaN, or an id was there before.
+            ValueError: lengths, K or the kind of numbers do not fit.
+        """
+        packed = pack_codes(codes, bits=self._bits, ids=ids)
+        labels = [None] * len(ids) if labels is None else labels
+        if not len(ids) == len(packed) == len(labels):
+            raise ValueError(
+                f"ids, codes, labels: found {len(ids)}, {len(packed)} and "
+                f"{len(labels)} rows, expected equally many"
+            )
+        new = dict.fromkeys(ids)
+        if len(new) < len(ids) or not new.keys().isdisjoint(self._done):
+            again = first_repeated([*self._done, *ids])
+            raise CodeFileError(
+                f"{one_line(self._path)}: found the id {again!r} twice, expected each "
+                "once"
+            )
+        self._done |= new
+        self._ids += ids
+        self._packed += list(packed)
+        self._labels += labels
+        while len(self._ids) >= self._part_rows:
+            self._write_part(self._part_rows)
+
+    def finish(self) -> None:
+        """Merges the parts into the file, and removes them.
+
+        Raises:
+            CodeFileError: the file cannot be written, or has appeared meanwhile.
+        """
+        import pyarrow.parquet as pq
+
+        self._write_part(len(self._ids))
+        temporary = self._parts / "merged.tmp"
+        try:
+            with synced(temporary) as file, pq.ParquetWriter(file, self._schema) as to:
+                for part in self._part_paths():
+                    with open(part, "rb") as rows:
+                        to.write_table(pq.read_table(rows))
+            if self._path.exists() and not self._overwrite:
+                raise _in_the_way(self._path)
+            temporary.replace(self._path)
+        except OSError as error:
+            raise unusable(self._path, error, "a place to write to") from error
+        self._discard_parts()
+
+    def __enter__(self) -> "CodeWriter":
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Keeps what was written and not finished, for the next writer."""
+        if self._parts.is_dir():
+            self._write_part(len(self._ids))
+
+    @functools.cached_property
+    def _schema(self) -> Any:
+        return schema(self._bits, self._fingerprint)
+
+    def _part_paths(self) -> list[Path]:
+        return sorted(self._parts.glob("part-*.parquet"))
+
+    def _take_up(self) -> None:
+        """Take over the rows of an interrupted writer."""
+        parts = self._part_paths()
+        advice = f"; delete {one_line(self._parts)} to begin again"
+        for part in parts:
+            try:
+                found = read_file(part)
+            except CodeFileError as error:
+                raise CodeFileError(f"{error}{advice}") from error
+            for name, there, wanted in (
+                ("bits", found.bits, self._bits),
+                ("fingerprint", found.fingerprint, self._fingerprint),
+            ):
+                if there != wanted:
+                    raise CodeFileError(
+                        f"{one_line(self._parts)}: found rows of an interrupted run "
+                        f"with {name} {there}, expected {wanted}{advice}"
+                    )
+            self._done |= dict.fromkeys(found.ids)
+        # A writer that was killed between moving the file into place and removing the
+        # parts: they are of the file that is now to be replaced.
+        if parts and self._path.exists() and _ids_of(self._path) == [*self._done]:
+            self._done = {}
+            self._discard_parts()
+            self._parts.mkdir()
+        self._num_parts = len(self._part_paths())
+
+    def _write_part(self, rows: int) -> None:
+        """Moves the first rows from memory into a part."""
+        if not rows:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = {
+            **text_columns(self._ids[:rows], self._labels[:rows]),
+            "code": [code.tobytes() for code in self._packed[:rows]],
+        }
+        table = pa.Table.from_pydict(columns, schema=self._schema)
+        # No glob for parts finds it, whenever the process dies.
+        temporary = self._parts / f"{os.getpid()}.tmp"
+        part = self._parts / f"part-{self._num_parts:08}.parquet"
+        try:
+            with synced(temporary) as file:
+                pq.write_table(table, file)
+            if part.exists():
+                raise CodeFileError(
+                    f"{one_line(self._path)}: found parts of another process, expected "
+                    "one writer at a time"
+                )
+            temporary.replace(part)
+        except OSError as error:
+            raise unusable(part, error, "a place to write to") from error
+        self._num_parts += 1
+        del self._ids[:rows], self._packed[:rows], self._labels[:rows]
+
+    def _discard_parts(self) -> None:
+        if self._parts.is_dir():
+            shutil.rmtree(self._parts)
+
+
+def _in_the_way(path: Path) -> CodeFileError:
+    kind = "a directory" if path.is_dir() else "a file"
+    return CodeFileError(
+        f"{one_line(path)}: found {kind}, expected none (or a file and overwrite=True)"
+    )
+
+
+def _ids_of(path: Path) -> list[str] | None:
+    """Ids of a file, None where it is none of codes."""
+    try:
+        return [*read_file(path).ids]
+    except CodeFileError:
+        return None
