@@ -13,7 +13,7 @@ at https://docs.python.org/3/library/pickle.html#restricting-globals.
 import io
 import pickle
 import pickletools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from ssah_jax.networks.weight_tables import WeightsError
@@ -98,7 +98,7 @@ class _Entries(dict[Any, Any]):
         pass
 
 
-def _sizes(sizes: object) -> tuple[int, ...]:
+def _sizes(sizes: object = ()) -> tuple[int, ...]:
     if not isinstance(sizes, tuple | list) or not all(map(_is_size, sizes)):
         raise WeightsError(
             f"found a tensor of shape or strides {sizes!r:.60}, accepted are integers "
@@ -137,22 +137,6 @@ def _tensor(
     return Tensor(storage, start, dimensions, steps)
 
 
-def _parameter(data: object, *_: object) -> object:
-    return data
-
-
-def _entries(pairs: Iterable[tuple[Any, Any]] = ()) -> _Entries:
-    return _Entries(pairs)
-
-
-def _size(sizes: object = ()) -> tuple[int, ...]:
-    return _sizes(sizes)
-
-
-def _device(*_: object) -> Opaque:
-    return Opaque("device")
-
-
 _STORAGES: Final = {
     "DoubleStorage": StorageType("float64", 8),
     "FloatStorage": StorageType("float32", 4),
@@ -167,13 +151,13 @@ _STORAGES: Final = {
 }
 
 _GLOBALS: Final[dict[tuple[str, str], object]] = {
-    ("collections", "OrderedDict"): _Call(_entries),
+    ("collections", "OrderedDict"): _Call(_Entries),
     ("torch._utils", "_rebuild_tensor"): _Call(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): _Call(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Call(_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): _Call(_parameter),
-    ("torch", "Size"): _Call(_size),
-    ("torch", "device"): _Call(_device),
+    ("torch._utils", "_rebuild_parameter"): _Call(lambda data, *_: data),
+    ("torch._utils", "_rebuild_parameter_with_state"): _Call(lambda data, *_: data),
+    ("torch", "Size"): _Call(_sizes),
+    ("torch", "device"): _Call(lambda *_: Opaque("device")),
     **{("torch", name): kind for name, kind in _STORAGES.items()},
     **{("torch", kind.dtype): Opaque("dtype") for kind in _STORAGES.values()},
 }
@@ -241,20 +225,16 @@ class InertUnpickler(pickle.Unpickler):
             WeightsError: `identifier` is not one that PyTorch writes.
         """
         match identifier:
-            case ("storage", StorageType() as kind, str(key), str(), int(numel)) | (
-                "storage",
-                StorageType() as kind,
-                str(key),
-                str(),
-                int(numel),
-                None,
-            ) if _is_size(numel):
+            case ["storage", StorageType() as kind, str(key), str(), int(numel), *view]:
                 storage = Storage(key, kind, numel)
+                known = _is_size(numel) and view in ([], [None])
             case _:
-                raise WeightsError(
-                    f"found a storage described as {identifier!r:.200}, accepted is "
-                    "('storage', TYPE, KEY, DEVICE, NUMBER)"
-                )
+                known = False
+        if not known:
+            raise WeightsError(
+                f"found a storage described as {identifier!r:.200}, accepted is "
+                "('storage', TYPE, KEY, DEVICE, NUMBER)"
+            )
         if self.storages.setdefault(key, storage) != storage:
             raise WeightsError(f"found storage {key!r:.60} with two types or sizes")
         return storage
