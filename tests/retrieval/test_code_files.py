@@ -211,10 +211,11 @@ KILLED = """
     from ssah_jax.retrieval import CodeWriter
     writer = CodeWriter(sys.argv[1], bits=12, fingerprint="f", part_rows=4)
     start = len(writer.done)
-    print("ready", flush=True)
     codes = np.random.default_rng(0).normal(size=(100_000, 12))
     for row in range(start, len(codes)):
         writer.write([str(row)], codes[row : row + 1])
+        if row == start + 8:
+            print("ready", flush=True)
 """
 
 
@@ -227,7 +228,7 @@ def test_a_kill_loses_at_most_the_part_in_progress(tmp_path):
             stdout=subprocess.PIPE,
         )
         assert child.stdout.readline() == b"ready\n"
-        time.sleep(0.2)
+        time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()

@@ -33,7 +33,7 @@ def search_page(name: str) -> str:
 
 
 def run_page(folder: Path, name: str) -> str:
-    about = {"id": name, "labels": [name], "picture": name, "index": 0}
+    about = {"id": name, "labels": [name], "picture": "1.png", "index": 0}
     near = about | {"distance": 1, "hit": True}
     query = about | {"group": "best", "average_precision": 1.0, "neighbours": [near]}
     files = {
@@ -48,6 +48,7 @@ def run_page(folder: Path, name: str) -> str:
         "config.json": {name: name, "protocol": name},
     }
     (folder / "gallery").mkdir()
+    (folder / "gallery" / "1.png").write_bytes(b"any")
     for path, content in files.items():
         (folder / path).write_text(json.dumps(content))
     row = {"step": 1, f"{name}/loss": 1.0, "loss/total": 1.0}
@@ -82,7 +83,9 @@ def test_names_stay_text(pages):
         assert not {"script", "onerror", "onmouseover"} & Tags(page).seen
     assert "{{ 7 * 7 }}" in pages[4]
     # Neither what turns the direction of reading nor what UTF-8 cannot hold.
-    assert r"a\udcff\u202egpj.\nb" in pages[-1]
+    shown = r"a\udcff\u202egpj.\nb"
+    assert shown in pages[-1]
+    assert ("Query: " in pages[-1]) == (f'alt="Query: {shown}' in pages[-1])
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -142,6 +142,12 @@ def test_any_result_may_be_missing(tmp_path, key):
     assert ("Precision-recall curve" in page.text) == (key not in {"pr_curve", "all"})
 
 
+def test_results_without_a_name_follow_under_their_own(tmp_path):
+    fill(tmp_path, results=make_results() | {"new_measure": 0.25})
+    text = Page(write_report(tmp_path)).text
+    assert "new_measure0.2500" in text.replace("\n", "")
+
+
 def test_keys_may_be_absent_or_odd_in_any_line(tmp_path):
     rows = [
         {"step": 1, "loss/total": 1.0},
