@@ -22,6 +22,7 @@ from ssah_jax.retrieval.files import CodeFileError, shard_path, unusable
 # `ssah encode --help` should not wait for models and data: they are imported where
 # they are used, and named in full in annotations.
 if TYPE_CHECKING:
+    import ssah_jax.data.finding
     import ssah_jax.data.images
     import ssah_jax.run.encoder
 
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     with setting_up():
         # All that can be told before the seconds that loading a model takes.
         repeated: list[str] = []
-        names = find_names(options.images, repeated=repeated)
+        names = find_and_tell(options.images, repeated)
         check_out(Path(options.out), overwrite=options.overwrite)
         encoder = load(options.workdir, options.step)
         images_as_in_training(encoder, names)
@@ -155,20 +156,35 @@ def load(
     return load_encoder(Workdir(workdir), step)
 
 
+def find_and_tell(arguments: Sequence[str], repeated: list[str]) -> list[str]:
+    """`find_names`, with a line on standard error if anything was passed over."""
+    from ssah_jax.data.finding import PassedOver, describe_passed_over
+
+    passed_over = PassedOver()
+    names = find_names(arguments, repeated=repeated, passed_over=passed_over)
+    if aside := describe_passed_over(passed_over.counts):
+        print(f"{len(names):,} images; passed over: {aside}", file=sys.stderr)
+    return names
+
+
 def find_names(
-    arguments: Sequence[str], *, repeated: list[str] | None = None
+    arguments: Sequence[str],
+    *,
+    repeated: list[str] | None = None,
+    passed_over: "ssah_jax.data.finding.PassedOver | None" = None,
 ) -> list[str]:
     """The images that arguments of a command mean.
 
     Args:
         arguments: each a file; a folder, for all images below it (by suffix, see
-            `ssah_jax.data.images.find_images`); a pattern as of `glob`, `**` included,
+            `ssah_jax.data.finding.find_images`); a pattern as of `glob`, `**` included,
             where no file has that name; or `@FILE`, a text file with the path of an
             image a line (or with a null byte after each, as `find -print0` writes
             them), taken as they are. Relative paths are relative to the working
             directory. `./@x.jpg` means a file `@x.jpg`.
         repeated: takes a line for each name left out because an earlier one is of the
             same file, spelled otherwise.
+        passed_over: counts what was left out of folders.
 
     Returns:
         Paths as given, those below a folder with the folder as given before them; in
@@ -177,22 +193,26 @@ def find_names(
     Raises:
         DataError: there is nothing of such a name, or no image at all.
     """
+    from ssah_jax.data.finding import PassedOver, describe_passed_over
     from ssah_jax.data.images import printable
+    from ssah_jax.data.listing import file_identity
     from ssah_jax.data.source import DataError
 
-    names = list(dict.fromkeys(name for a in arguments for name in _expand(a)))
+    aside = passed_over if passed_over is not None else PassedOver()
+    names = list(dict.fromkeys(n for a in arguments for n in _expand(a, aside)))
     if not names:
+        described = describe_passed_over(aside.counts)
         raise DataError(
-            f"{printable(' '.join(arguments))}: found no images, expected at least one"
+            f"{printable(' '.join(arguments))}: found no images"
+            f"{f' ({described})' if described else ''}, expected at least one"
         )
-    first: dict[str, str] = {}
+    first: dict[object, str] = {}
     folder = functools.cache(os.path.realpath)
     for name in names:
         parent, base = os.path.split(name)
         file = os.path.join(folder(parent or "."), base)
-        known = first.setdefault(
-            os.path.realpath(file) if os.path.islink(file) else file, name
-        )
+        # A link that leads nowhere has its path alone.
+        known = first.setdefault(file_identity(name) or file, name)
         if known != name and repeated is not None:
             repeated.append(f"{printable(name)}: is {printable(known)}, left out")
     return list(first.values())
@@ -393,15 +413,18 @@ def _open_writer(
     return writer if writer.done <= set(names) else open_writer(resume=False)
 
 
-def _expand(argument: str) -> Iterable[str]:
-    from ssah_jax.data.images import find_images, printable
+def _expand(
+    argument: str, passed_over: "ssah_jax.data.finding.PassedOver"
+) -> Iterable[str]:
+    from ssah_jax.data.finding import find_images
+    from ssah_jax.data.images import printable
     from ssah_jax.data.listing import read_bytes
     from ssah_jax.data.source import DataError
 
     if argument.startswith("@"):
         return _lines(read_bytes(Path(argument[1:])))
     if os.path.isdir(argument):
-        return _below(argument, find_images(Path(argument)))
+        return _below(argument, find_images(Path(argument), passed_over=passed_over))
     # A link that leads nowhere is an image that cannot be read, not a slip.
     if os.path.lexists(argument):
         return [argument]

@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.cli.config_option import read_config
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
+    from ssah_jax.data.understanding import understand
     from ssah_jax.run.evaluators import versions
     from ssah_jax.run.experiment import load_source
     from ssah_jax.run.features import load_extractor, write_features
@@ -110,6 +111,8 @@ def run(options: argparse.Namespace) -> int:
             dtype=options.dtype or hnet.dtype,
         )
         source = load_source(config)
+        for line in understand(source).lines():
+            print(line, file=sys.stderr)
         extractor.check_images(source.image_shape)
     computed, width = write_features(
         extractor,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssah_jax.cli.arguments import add_run, as_images, as_path
-from ssah_jax.cli.encode import find_names, images_as_in_training, load
+from ssah_jax.cli.encode import find_and_tell, images_as_in_training, load
 from ssah_jax.cli.found import Hit, QueryResult, as_json, as_table
 from ssah_jax.retrieval.files import CodeFileError
 from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
     with setting_up():
         repeated: list[str] = []
-        names = find_names(options.queries, repeated=repeated)
+        names = find_and_tell(options.queries, repeated)
         if options.html and not Path(options.html).absolute().parent.is_dir():
             raise UserError(
                 f"--html: found no folder for {printable(options.html)}, expected one"

@@ -3,9 +3,10 @@
 import argparse
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from ssah_jax.cli.arguments import add_config, as_path
-from ssah_jax.cli.errors import INTERRUPTED, setting_up
+from ssah_jax.cli.errors import INTERRUPTED, UserError, setting_up
 from ssah_jax.cli.several import add_processes
 
 
@@ -22,6 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=as_path,
         help="directory of the run (default: runs/NAME-DIGEST, the digest being that "
         "of the configuration)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        type=as_path,
+        help="where the data lie now, if they were moved since the run began",
+    )
+    parser.add_argument(
+        "--from-run",
+        metavar="DIR",
+        type=as_path,
+        help="begin with all parameters of that run's last checkpoint; a run that "
+        "has a checkpoint of its own no longer asks for them",
     )
     parser.add_argument(
         "--check",
@@ -50,31 +64,54 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.cli.config_option import default_workdir, read_config
     from ssah_jax.run import checks, evaluators, processes, train_lib
     from ssah_jax.run.experiment import prepare
+    from ssah_jax.run.other_sets import find_data
     from ssah_jax.run.workdir import Workdir
 
     with ExitStack() as stack:
         with setting_up():
             config = read_config(options.config, options.fields)
             if options.check:
-                for line in checks.describe_data(prepare(config)):
+                found = prepare(config, path=options.data or "")
+                for line in checks.describe_data(found):
                     print(line, flush=True)
                 return 0
             workdir = Workdir(
                 options.workdir or default_workdir(options.config, config)
             )
             workdir.check_free_for(config)
-            if train_lib.is_finished(workdir):
+            more = workdir.wants_more_steps(config)
+            if not more and train_lib.is_finished(workdir):
                 print(f"{workdir.path}: finished, see results.json and report.html")
                 return 0
-            opened = stack.enter_context(train_lib.open_run(prepare(config), workdir))
-        start = f" from step {int(opened.state.step)}" if int(opened.state.step) else ""
+            if options.from_run and config.hnet.weights:
+                raise UserError(
+                    "--from-run: found it and config.hnet.weights, accepted is one"
+                )
+            path = find_data(config, workdir, options.data)
+            experiment = prepare(config, path=path)
+            for line in experiment.understanding.lines():
+                print(line, file=sys.stderr)
+            start = Path(options.from_run).absolute() if options.from_run else None
+            opened = stack.enter_context(
+                train_lib.open_run(experiment, workdir, start=start)
+            )
+        begins = (
+            f" from step {int(opened.state.step)}" if int(opened.state.step) else ""
+        )
         if missing := len(opened.experiment.source.missing):
-            start += f", without {missing} images that are not there (missing.txt)"
+            begins += f", without {missing} images that are not there (missing.txt)"
         if processes.several():
-            start += f" in {jax.process_count()} processes"
+            begins += f" in {jax.process_count()} processes"
         first = processes.is_first()
         if first:
-            print(f"{workdir.path}: training{start}", file=sys.stderr)
+            print(f"{workdir.path}: training{begins}", file=sys.stderr)
+        if first and more:
+            print(
+                f"{workdir.path}: goes on from {more} to {config.steps} steps; the "
+                "learning rate and what else follows config.steps goes on as in a run "
+                f"of {config.steps} from its beginning",
+                file=sys.stderr,
+            )
         try:
             results = train_lib.train(opened)
         except train_lib.DivergedError as error:

@@ -6,7 +6,7 @@ from ssah_jax.config.constraints import at_least, between, either, more_than, on
 from ssah_jax.config.fields import field, rule, wrong
 from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.images import RESIZES
-from ssah_jax.data.protocols import PROTOCOLS
+from ssah_jax.data.protocols import ON_LEAK, PROTOCOLS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,12 @@ class DataConfig:
         0.01,
         "share of images that may be missing or skipped; training stops beyond",
         between(0, 1),
+    )
+    on_leak: str = field(
+        "raise",
+        "what queries do that a data set also has in its database or training part: "
+        '"drop" takes them out of these',
+        one_of(*ON_LEAK),
     )
     protocol: str = field(
         "low_label", "named split; see `ssah_jax.data.protocols`", one_of(*PROTOCOLS)

@@ -103,6 +103,7 @@ def _folder(
 def _list(
     path: str,
     images: str,
+    multi_label: bool,
     max_skipped: float,
     image_size: int,
     resize: Resize,
@@ -111,6 +112,7 @@ def _list(
     return image_lists(
         Path(path),
         images=images,
+        multi_label=multi_label,
         max_missing=max_skipped,
         size=image_size,
         resize=resize,

@@ -1,23 +1,24 @@
 """A user's own images, in class folders."""
 
-import os
+import filecmp
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from ssah_jax.data.images import Resize, find_images, image_files, printable
+from ssah_jax.data.finding import PassedOver, find_images, folders_in
+from ssah_jax.data.images import Resize, printable, unread_pictures
+from ssah_jax.data.listing import UNLABELLED, listed_source
+from ssah_jax.data.naming import check_different, part_of
 from ssah_jax.data.source import DataError, Source, consecutive_parts
 
-_TEST: Final = ("test", "val", "validation")
-_UNLABELLED: Final = ("unlabelled", "unlabeled")
-_PARTS: Final = ("train", *_TEST, "database", *_UNLABELLED)
 _MAX_NAMED: Final = 5
 _ACCEPTED: Final = (
     "train/CLASS/ and test/CLASS/ (or CLASS/ alone) with images in them, and perhaps "
     "database/CLASS/ and unlabelled/"
 )
+_EMPTY: Final = "folders without images"
 
 
 def image_folder(
@@ -31,14 +32,16 @@ def image_folder(
 
     Two layouts are told apart by looking:
 
-    - `train/CLASS/` and `test/CLASS/`, and perhaps `database/CLASS/`; without `test`,
-      `val` or `validation` is taken for it, and beside `test` they are not read;
+    - `train/CLASS/` and `test/CLASS/`, and perhaps `validation/CLASS/` and
+      `database/CLASS/`; without `test`, the validation part is taken for it;
     - `CLASS/` alone.
 
-    Both may have `unlabelled/` (or `unlabeled/`), whose images and folders mean
-    nothing. Case does not matter in these names. One of them is a class where other
-    classes lie beside it, unless both `train` and a test part are there. Files that
-    are no images by their suffix and whatever is hidden are passed over.
+    Both may have `unlabelled/`, whose images and folders mean nothing. Parts may have
+    other usual names (`Training`, `val`, `queries`, `gallery`, `retrieval`,
+    `train_images`; see `naming.part_of`). The vehicle is a class: `train` with images
+    and no folders in it, beside other classes. Files that are no images by their
+    suffix, whatever is hidden or of a file system, and folders without images are
+    passed over and counted.
 
     Args:
         path: the folder.
@@ -48,11 +51,12 @@ def image_folder(
 
     Returns:
         A single-label source. Its classes are those of all parts, sorted by name; its
-        parts are `train`, `test` and perhaps `database`, or else `all`, and perhaps
-        `unlabelled`.
+        parts are `train`, `test` and perhaps `validation` and `database`, or else
+        `all`, and perhaps `unlabelled`. A file by several names is one image.
 
     Raises:
-        DataError: the folder is not like that, a class has no images, there are fewer
+        DataError: the folder is not like that, parts lie among classes, a file is in
+            two classes, two classes have one name but for its case, there are fewer
             than two classes, or a part is absent.
     """
     path = pathlib.Path(path)
@@ -60,139 +64,241 @@ def image_folder(
     if not path.is_dir():
         found = "a file" if path.exists() else "no such directory"
         raise DataError(f"{where}: found {found}, expected a folder with {_ACCEPTED}")
-    folders = _folders(path)
+    passed_over = PassedOver()
+    folders = list(folders_in(path, passed_over))
     if not folders:
         loose = len(find_images(path, recursive=False))
         raise DataError(
             f"{where}: found {loose} images and no folders, expected labelled images: "
             f"{_ACCEPTED}"
         )
-    _refuse_loose_images(path)
-    labelled, unlabelled = _layout(path, folders)
-    files = {part: _classes(path, prefix) for part, prefix in labelled.items()}
+    _refuse_loose_images(path, passed_over)
+    labelled, unlabelled, notes = _layout(path, folders, passed_over)
+    files = {
+        part: _classes(path, prefix, passed_over) for part, prefix in labelled.items()
+    }
     names = sorted({name for classes in files.values() for name in classes})
     if len(names) < 2:
         raise DataError(
             f"{where}: found {len(names)} classes{_listing(names)}, expected at least "
-            f"2: {_ACCEPTED}"
+            f"2: {_ACCEPTED}{_inside(path, names)}"
         )
-    sizes = {part: sum(map(len, classes.values())) for part, classes in files.items()}
+    check_different(names, where=where)
     column = {name: index for index, name in enumerate(names)}
-    images, columns = [], []
+    images: list[str] = []
+    columns: list[int] = []
     for classes in files.values():
         for name in sorted(classes):
             images += classes[name]
             columns += [column[name]] * len(classes[name])
     for folder in unlabelled:
-        images += _images(path, f"{folder}/")
-    sizes["unlabelled"] = len(images) - len(columns)
+        images += _images(path, f"{folder}/", passed_over)
+    sizes = {part: sum(map(len, classes.values())) for part, classes in files.items()}
+    sizes[UNLABELLED] = len(images) - len(columns)
+    copies = _copies(path, images, labelled, sizes)
+    if copies:
+        notes = [*notes, f"{len(copies):,} copies in {labelled['database']} of others"]
     labels = np.zeros((len(images), len(names)), np.float32)
     labels[np.arange(len(columns)), columns] = 1
-    return Source(
-        name="folder",
-        images=image_files(
-            path, tuple(images), size=size, resize=resize, channels=channels
-        ),
+    return listed_source(
+        "folder",
+        root=path,
+        files=images,
         labels=labels,
         parts=consecutive_parts(**sizes),
         # Reports and logs show them, so they have to be writable as UTF-8.
         class_names=tuple(printable(name) for name in names),
         multi_label=False,
+        max_missing=0.0,
+        where=where,
+        size=size,
+        resize=resize,
+        channels=channels,
+        passed_over=passed_over.counts,
+        notes=notes,
+        copies=copies,
     )
 
 
+def _copies(
+    path: pathlib.Path,
+    images: Sequence[str],
+    labelled: Mapping[str, str],
+    sizes: Mapping[str, int],
+) -> dict[int, int]:
+    """Images of the database that an earlier part holds by the same name and content.
+
+    Downloads of published splits hold the training images in both folders: as two
+    images, one would be a query, and its copy in the database.
+    """
+    if "database" not in labelled:
+        return {}
+    earlier: dict[str, int] = {}
+    copies: dict[int, int] = {}
+    start = 0
+    for part, prefix in labelled.items():
+        for index in range(start, start + sizes[part]):
+            name = images[index][len(prefix) :]
+            if part != "database":
+                earlier.setdefault(name, index)
+            elif name in earlier:
+                one, other = (path / images[i] for i in (earlier[name], index))
+                if _same_content(one, other):
+                    copies[index] = earlier[name]
+        start += sizes[part]
+    return copies
+
+
+def _same_content(one: pathlib.Path, other: pathlib.Path) -> bool:
+    if not one.stat().st_size or one.samefile(other):
+        return False
+    return filecmp.cmp(one, other, shallow=False)
+
+
 def _layout(
-    path: pathlib.Path, folders: Sequence[str]
-) -> tuple[Mapping[str, str], Sequence[str]]:
-    """The prefix of the class folders of each part, and the unlabelled folders."""
+    path: pathlib.Path, folders: Sequence[str], passed_over: PassedOver
+) -> tuple[Mapping[str, str], Sequence[str], Sequence[str]]:
+    """The prefix of the class folders of each part, the unlabelled folders, notes."""
     where = printable(str(path))
-    part_folders: dict[str, str] = {}
-    for folder in folders:
-        other = part_folders.setdefault(folder.lower(), folder)
-        if other != folder and folder.lower() in _PARTS:
-            raise DataError(
-                f"{where}: found both {other}/ and {folder}/, expected one of them"
-            )
-    unlabelled = [part_folders[name] for name in _UNLABELLED if name in part_folders]
-    others = [name for name in folders if name.lower() not in _PARTS]
-    candidates = [name for name in _TEST if name in part_folders]
-    if others and not ("train" in part_folders and candidates):
-        return {"all": ""}, unlabelled
-    if others:
+    roles = {folder: part_of(folder) for folder in folders}
+    unlabelled = [folder for folder, role in roles.items() if role == UNLABELLED]
+    parts = {f: r for f, r in roles.items() if r not in (None, UNLABELLED)}
+    others = [folder for folder, role in roles.items() if role is None]
+    if parts and others:
+        # Annotations and the like.
+        with_images = [f for f in others if find_images(path / f)]
+        for _ in range(len(others) - len(with_images)):
+            passed_over.add(_EMPTY)
+        others = with_images
+    alone = next(iter(parts)) if len(parts) == 1 else ""
+    if others and alone.lower() == "train" and not _has_class_folders(path / alone):
+        return {"all": ""}, unlabelled, [f"{alone}/ taken for a class"]
+    if others and parts:
         raise DataError(
-            f"{where}: found parts (train/ and {candidates[0]}/) beside other folders"
-            f"{_listing(others)}, expected {_ACCEPTED}"
+            f"{where}: found parts ({'/ and '.join(map(printable, parts))}/) beside "
+            f"other folders{_listing(others)}, expected {_ACCEPTED}; move or rename "
+            "either"
         )
-    if len(unlabelled) == len(folders):
+    if others:
+        _refuse_parts_in_classes(path, others)
+        return {"all": ""}, unlabelled, []
+    if not parts:
         raise DataError(
             f"{where}: found nothing but unlabelled images, expected labelled images "
             f"too: {_ACCEPTED}"
         )
-    if "train" not in part_folders:
+    folder_of: dict[str, str] = {}
+    for folder, role in parts.items():
+        assert role is not None
+        other = folder_of.setdefault(role, folder)
+        if other != folder:
+            raise DataError(
+                f"{where}: found both {printable(other)}/ and {printable(folder)}/ for "
+                f"part {role}, expected one of them"
+            )
+    if "test" not in folder_of and "validation" in folder_of:
+        folder_of["test"] = folder_of.pop("validation")
+    found = "/ and ".join(map(printable, parts))
+    if "train" not in folder_of:
         raise DataError(
-            f"{where}: found {'/ and '.join(folders)}/ and no train/, expected it too, "
-            f"or class folders directly in {where}"
+            f"{where}: found {found}/ and no train/, expected it too, or class folders "
+            f"directly in {where}"
         )
-    if not candidates:
+    if "test" not in folder_of:
         raise DataError(
-            f"{where}: found train/ and no test/, expected {where}/test too, or no "
-            f"train folder at all: class folders directly in {where}"
+            f"{where}: found {found}/ and no test/, expected {where}/test too; or, "
+            f"for a split that is drawn, data.path={where}/"
+            f"{printable(folder_of['train'])}"
         )
-    if len(candidates) > 1 and candidates[0] != "test":
-        raise DataError(
-            f"{where}: found both val/ and validation/ and no test/, expected one"
-        )
-    labelled = {"train": "train", "test": candidates[0]}
-    if "database" in part_folders:
-        labelled["database"] = "database"
-    return {part: f"{part_folders[n]}/" for part, n in labelled.items()}, unlabelled
+    notes = [
+        f"{printable(folder)}/ taken for part {part}"
+        for part, folder in folder_of.items()
+        if folder.lower() != part
+    ]
+    order = [p for p in ("train", "test", "validation", "database") if p in folder_of]
+    return {part: f"{folder_of[part]}/" for part in order}, unlabelled, notes
 
 
-def _classes(path: pathlib.Path, prefix: str) -> dict[str, list[str]]:
+def _has_class_folders(directory: pathlib.Path) -> bool:
+    return any(
+        find_images(directory / name) for name in folders_in(directory, PassedOver())
+    )
+
+
+def _refuse_parts_in_classes(path: pathlib.Path, classes: Sequence[str]) -> None:
+    """Refuses `CLASS/train/` and `CLASS/test/`, which would be one pool."""
+    for name in classes:
+        inside = {f: part_of(f) for f in folders_in(path / name, PassedOver())}
+        parts = {role: f for f, role in inside.items() if role is not None}
+        if len(parts) > 1:
+            found = ", ".join(f"{printable(name)}/{printable(parts[p])}" for p in parts)
+            raise DataError(
+                f"{printable(str(path))}: found parts inside of a folder ({found}), "
+                f"expected {_ACCEPTED}{_inside(path, [name])}"
+            )
+
+
+def _inside(path: pathlib.Path, names: Sequence[str]) -> str:
+    """Advice where the folders of a data set lie one level deeper."""
+    if len(names) != 1 or not (path / names[0]).is_dir():
+        return ""
+    folders = list(folders_in(path / names[0], PassedOver()))
+    if len(folders) < 2:
+        return ""
+    inner = printable(str(path / names[0]))
+    return f"; data.path={inner} reads what is in it{_listing(folders)}"
+
+
+def _classes(
+    path: pathlib.Path, prefix: str, passed_over: PassedOver
+) -> dict[str, list[str]]:
     """The images in each class folder of `path / prefix`, relative to `path`."""
     directory = path / prefix
-    folders = _folders(directory)
+    # Those of `path` itself have been counted.
+    folders = list(folders_in(directory, passed_over if prefix else PassedOver()))
     if not prefix:
-        folders = [name for name in folders if name.lower() not in _UNLABELLED]
-    if not folders:
+        folders = [name for name in folders if part_of(name) != UNLABELLED]
+    if prefix:
+        if folders:
+            _refuse_loose_images(directory, passed_over)
+        for name in folders:
+            if part_of(name) not in (None, UNLABELLED) and _has_class_folders(
+                directory / name
+            ):
+                raise DataError(
+                    f"{printable(str(directory))}: found {printable(name)}/ with "
+                    f"folders in it, expected the images of a class"
+                )
+    found = {name: _images(path, f"{prefix}{name}/", passed_over) for name in folders}
+    classes = {name: images for name, images in found.items() if images}
+    if not classes:
         raise DataError(
-            f"{printable(str(directory))}: found no class folders, expected one for "
-            "each class, with its images in it"
+            f"{printable(str(directory))}: found no class folders with images, "
+            "expected one for each class, with its images in it"
         )
-    _refuse_loose_images(directory)
-    return {name: _images(path, f"{prefix}{name}/") for name in folders}
+    return classes
 
 
-def _images(path: pathlib.Path, prefix: str) -> list[str]:
-    """All images below `path / prefix`, at least one, relative to `path`."""
-    directory = path / prefix
-    images = find_images(directory)
+def _images(path: pathlib.Path, prefix: str, passed_over: PassedOver) -> list[str]:
+    """All images below `path / prefix`, relative to `path`; none is counted."""
+    here = PassedOver()
+    images = find_images(path / prefix, passed_over=here)
     if not images:
-        raise DataError(
-            f"{printable(str(directory))}: found no images, expected at least one (or "
-            "no such folder)"
-        )
+        unread = [(kind, unread_pictures(kind)) for kind in here.counts]
+        unread = [(kind, what_to_do) for kind, what_to_do in unread if what_to_do]
+        if unread:
+            kind, what_to_do = unread[0]
+            raise DataError(
+                f"{printable(str(path / prefix))}: found {here.counts[kind]} {kind} "
+                f"files and no image that can be read here, expected some; {what_to_do}"
+            )
+        here.add(_EMPTY)
+    passed_over.update(here)
     return [prefix + image for image in images]
 
 
-def _folders(directory: pathlib.Path) -> list[str]:
-    """The folders in `directory` that are not hidden, sorted."""
-    try:
-        entries = sorted(os.listdir(directory))
-    except OSError as error:
-        raise DataError(
-            f"{printable(str(directory))}: found {error.strerror}, expected a readable "
-            "folder"
-        ) from error
-    return [
-        name
-        for name in entries
-        if not name.startswith(".") and os.path.isdir(os.path.join(directory, name))
-    ]
-
-
-def _refuse_loose_images(directory: pathlib.Path) -> None:
-    loose = find_images(directory, recursive=False)
+def _refuse_loose_images(directory: pathlib.Path, passed_over: PassedOver) -> None:
+    loose = find_images(directory, recursive=False, passed_over=passed_over)
     if loose:
         raise DataError(
             f"{printable(str(directory))}: found {len(loose)} images outside of its "

@@ -4,6 +4,7 @@ Pillow decodes; this module says what becomes of orientation, transparency, 16 b
 CMYK, and turns whatever Pillow raises on damaged files into one error.
 """
 
+import contextlib
 import functools
 import io
 import operator
@@ -26,17 +27,62 @@ Resize = Literal["crop", "squash"]
 RESIZES: Final = ("crop", "squash")
 """The words of `Resize`."""
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What `decode` reads, told apart by content; no other parser of Pillow ever runs."""
+_UNREAD: Final = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5")
+"""Formats that Pillow names and does not decode, or by an outside program alone."""
 
-IMAGE_SUFFIXES: Final = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif"),
-    *(".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+_HEIC_EXTRA: Final = "pip install 'ssah-jax[heic]'"
+_HEIC_SUFFIXES: Final = (".heic", ".heif", ".hif", ".heics", ".heifs")
+_HEIC_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1")
+
+_OTHER_PICTURES: Final = (
+    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".srw", ".pef"),
+    *(".jxl", ".svg", ".eps", ".ai", ".psb", ".exr", ".hdr", ".xcf", ".djvu", ".pdf"),
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm"),
 )
-"""Ends of file names, in any case, that `find_images` takes for images."""
 
 MAX_PIXELS: Final = 89_478_485
 """Pixels of the largest image that is decoded; beyond, Pillow warns of a bomb."""
+
+
+@functools.cache
+def _formats() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Formats that can be told by content, and those that only a suffix tells."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    read = sorted(set(Image.OPEN) - set(_UNREAD))
+    by_content = tuple(name for name in read if Image.OPEN[name][1] is not None)
+    return by_content, tuple(name for name in read if name not in by_content)
+
+
+@functools.cache
+def image_suffixes() -> tuple[str, ...]:
+    """Ends of file names, in lower case, that the installed Pillow reads, sorted.
+
+    Left out are formats that it only writes or names, and EPS, which runs another
+    program. HEIC is there where pillow-heif is installed.
+    """
+    by_content, by_suffix = _formats()
+    # A JPEG file of several pictures, which the parser of JPEG opens.
+    read = {*by_content, *by_suffix, "MPO"}
+    extensions = Image.registered_extensions()
+    return tuple(sorted(s for s, name in extensions.items() if name in read))
+
+
+def unread_pictures(suffix: str) -> str:
+    """What to do about pictures of a kind that is not read here; empty for others.
+
+    Args:
+        suffix: of a file's name, such as ".heic", in any case.
+    """
+    suffix = suffix.lower()
+    if suffix in image_suffixes():
+        return ""
+    if suffix in _HEIC_SUFFIXES:
+        return f"{_HEIC_EXTRA} reads them"
+    return "convert them" if suffix in _OTHER_PICTURES else ""
 
 
 class ImageError(DataError):
@@ -189,8 +235,8 @@ def image_files(
 
     Args:
         root: a folder.
-        names: paths relative to it, such as those of `find_images`; names that are
-            not UTF-8 carry surrogate escapes, as everywhere in Python.
+        names: paths relative to it, such as those of `finding.find_images`; names that
+            are not UTF-8 carry surrogate escapes, as everywhere in Python.
         size: see `EncodedImages`.
         resize: see `EncodedImages`.
         channels: see `EncodedImages`.
@@ -208,56 +254,6 @@ def _read_file(root: pathlib.Path, names: Sequence[str], index: int) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("not a regular file")
     return path.read_bytes()
-
-
-def find_images(directory: pathlib.Path, *, recursive: bool = True) -> list[str]:
-    """Finds image files by their suffix.
-
-    Hidden files and folders (`.DS_Store`, macOS's `._x.jpg`) are left out. Links are
-    followed, but never into a folder that they lie in; those that lead nowhere are
-    left out.
-
-    Args:
-        directory: where to look.
-        recursive: whether to look in its folders too.
-
-    Returns:
-        Names relative to `directory`, with `/` between folders, sorted by their bytes,
-        so that the order is the same on every machine; names that are not UTF-8 carry
-        surrogate escapes. Suffixes are `IMAGE_SUFFIXES`, in any case.
-
-    Raises:
-        DataError: `directory` or a folder in it cannot be read.
-    """
-    found: list[str] = []
-    # Folders yet to be read: path, prefix of names, identities of those it lies in.
-    pending: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
-        (os.fspath(directory), "", frozenset())
-    ]
-    while pending:
-        path, prefix, parents = pending.pop()
-        try:
-            status = os.stat(path)
-            identity = (status.st_dev, status.st_ino)
-            if identity in parents:
-                continue
-            with os.scandir(path) as entries:
-                visible = [e for e in entries if not e.name.startswith(".")]
-        except OSError as error:
-            raise DataError(
-                f"{printable(path)}: found {error.strerror}, expected a readable folder"
-            ) from error
-        for entry in visible:
-            # os.path's tests, unlike the entry's, say no to a link that loops.
-            if os.path.isdir(entry.path):
-                if recursive:
-                    name = f"{prefix}{entry.name}/"
-                    pending.append((entry.path, name, parents | {identity}))
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and os.path.isfile(
-                entry.path
-            ):
-                found.append(prefix + entry.name)
-    return sorted(found, key=os.fsencode)
 
 
 def printable(text: str) -> str:
@@ -285,8 +281,9 @@ def decode(
 ) -> UInt8[np.ndarray, "H W ch"]:
     """Decodes one image.
 
-    The format is told by the content, not by `name`; of an animation or a multi-page
-    file the first picture is taken. EXIF's orientation is applied. Transparent pixels
+    The format is told by the content, and by the suffix of `name` only where a format
+    has no mark of its own (such as TGA); of an animation or a multi-page file the first
+    picture is taken. EXIF's orientation is applied. Transparent pixels
     are laid on white. 16-bit grey is rounded to 8 bits; of 16-bit colour Pillow keeps
     the high byte. CMYK and YCCK become RGB by Pillow's plain formula, and colour
     becomes grey by the luma of ITU-R BT.601. Colour profiles are ignored.
@@ -306,16 +303,16 @@ def decode(
         The image, uint8 `[H, W, ch]` in 0 .. 255; H = W = `size` if that is not 0.
 
     Raises:
-        ImageError: `content` is no image of `FORMATS`, is damaged, cut short, of more
-            than `MAX_PIXELS` pixels, or has pixels of more than 16 bits.
+        ImageError: `content` is no image that Pillow reads, is damaged, cut short, of
+            more than `MAX_PIXELS` pixels, or has pixels of more than 16 bits.
         ValueError: `size`, `resize` or `channels` is none of the above.
     """
     _check_options(size=size, resize=resize, channels=channels)
-    expected = f"a whole image in one of the formats {', '.join(FORMATS)}"
+    expected = "a whole image of a kind that Pillow reads"
     if not content:
         raise ImageError(f"{printable(name)}: found an empty file, expected {expected}")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with _open(content, name) as image:
             _check_area(image, name)
             orientation = _orientation(image)
             box = _reduce(image, size)
@@ -331,9 +328,14 @@ def decode(
             f"{MAX_PIXELS}"
         ) from error
     except Image.UnidentifiedImageError as error:
+        heic = content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS
+        found = (
+            f"a HEIC image, which {_HEIC_EXTRA} reads"
+            if heic
+            else f"no image (it starts with {content[:8]!r})"
+        )
         raise ImageError(
-            f"{printable(name)}: found no image (it starts with {content[:8]!r}), "
-            f"expected {expected}"
+            f"{printable(name)}: found {found}, expected {expected}"
         ) from error
     # Broad, as damaged files raise nearly anything in Pillow: SyntaxError,
     # struct.error, MemoryError, KeyError, OSError, zlib.error, ...
@@ -355,6 +357,20 @@ def decode(
         picture = picture.transpose(_TRANSPOSES[orientation])
     array = np.array(picture, dtype=np.uint8)
     return array.reshape(picture.height, picture.width, channels)
+
+
+def _open(content: bytes, name: str) -> Image.Image:
+    """The image, yet to be decoded, by one of the parsers that `_formats` lets run."""
+    by_content, by_suffix = _formats()
+    try:
+        return Image.open(io.BytesIO(content), formats=by_content)
+    except Image.UnidentifiedImageError:
+        # These parsers take nearly anything for theirs.
+        suffix = os.path.splitext(name)[1].lower()
+        wanted = Image.registered_extensions().get(suffix)
+        if wanted not in by_suffix:
+            raise
+        return Image.open(io.BytesIO(content), formats=(wanted,))
 
 
 def _check_options(*, size: int, resize: str, channels: int) -> None:
@@ -427,7 +443,9 @@ def _eight_bits(image: Image.Image, mode: str, name: str) -> Image.Image:
     """`image` with its pixels decoded, as "RGB" or "L"."""
     image.load()
     transparency = image.info.get("transparency")
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PNG", "PPM")
+    ):
         # Not by convert(), which clips: all but the darkest would be white.
         deep = np.asarray(image).astype(np.uint32)
         grey = (deep + 128) // 257

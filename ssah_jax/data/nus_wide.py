@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from ssah_jax.data.images import Resize, image_files, printable
-from ssah_jax.data.listing import drop_missing, read_bytes
+from ssah_jax.data.listing import check_missing, find_files, read_bytes
 from ssah_jax.data.source import DataError, Source
 
 _NAMES = """
@@ -70,6 +70,7 @@ class Listing:
             official lists are there.
         class_names: the C concepts.
         missing: files that would belong here and are not on the disk.
+        notes: what was understood otherwise than it is written.
     """
 
     root: pathlib.Path
@@ -78,6 +79,7 @@ class Listing:
     parts: Mapping[str, Int64[np.ndarray, "n"]]
     class_names: tuple[str, ...]
     missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def nus_wide_source(
@@ -125,6 +127,7 @@ def nus_wide_source(
         class_names=listing.class_names,
         multi_label=True,
         missing=listing.missing,
+        notes=listing.notes,
     )
 
 
@@ -158,23 +161,23 @@ def read_listing(
     root = _find(path, (images,) if images else _IMAGES)
     stored = _stored_names(root, listed)
     rows = np.flatnonzero(shown)
-    present, missing = drop_missing(
-        root,
-        [stored[row] for row in rows],
-        max_missing=max_missing,
-        where=str(list_file),
-    )
+    found = find_files(root, [stored[row] for row in rows])
+    check_missing(root, found, max_missing=max_missing, where=str(list_file))
+    present = np.flatnonzero(found.first == np.arange(len(rows)))
+    again = len(rows) - len(present) - len(found.missing)
+    notes = (f"{again:,} further names of the same files",) if again else ()
     rows = rows[present]
     parts = {"all": np.arange(len(rows), dtype=np.int64)}
     for part, members in _official_parts(list_file, listed).items():
         parts[part] = np.flatnonzero(members[rows])
     return Listing(
         root=root,
-        names=tuple(stored[row] for row in rows),
+        names=tuple(found.names[index] for index in present.tolist()),
         labels=labels[rows],
         parts=parts,
         class_names=class_names,
-        missing=missing,
+        missing=found.missing,
+        notes=(*found.notes, *notes),
     )
 
 

@@ -40,6 +40,9 @@ query / labelled / unlabelled / database, without validation:
   `train` and the database is part `database`, or `train` where there is none. Lists
   of HashNet; in those of COCO queries lie in the database, and the split is refused.
 
+Where there is a part `validation`, validation queries come from it in those that take
+queries from part `test` (but `unseen`).
+
 Images of part `unlabelled`, whose labels nobody knows, are unlabelled in all of them
 but `unseen`, and never anything else.
 """
@@ -66,6 +69,7 @@ def make_split(
     num_labelled: int = 0,
     unseen_share: float = 0.25,
     num_unlabelled: int | None = None,
+    on_leak: str = "raise",
 ) -> Split:
     """Draws a split by a named protocol; the module says what each of them does.
 
@@ -103,6 +107,9 @@ def make_split(
         unseen_share: share of classes that `unseen` holds out, in (0, 1); at least one
             class is, and at least two are not.
         num_unlabelled: how many unlabelled images to train with; None for all.
+        on_leak: what queries do that the data set also has in the part of the labelled
+            or the database, as some published lists do: "raise", or "drop" takes them
+            out of these and counts them in `Split.num_leaks`.
 
     Returns:
         A split that has passed its `check`.
@@ -116,6 +123,8 @@ def make_split(
         raise ValueError(
             f"protocol: found {protocol!r}, accepted are {', '.join(PROTOCOLS)}"
         )
+    if on_leak not in ON_LEAK:
+        raise ValueError(f"on_leak: found {on_leak!r}, accepted are raise, drop")
     numbers = _Numbers(
         protocol=protocol,
         labels_per_class=labels_per_class,
@@ -128,9 +137,22 @@ def make_split(
     )
     _check_numbers(numbers)
     _check_labels(source)
-    split = _draw(source, PROTOCOLS[protocol](source, numbers), numbers)
+    roles, num_leaks = PROTOCOLS[protocol](source, numbers), 0
+    if on_leak == "drop":
+        roles, num_leaks = _without_leaks(roles)
+    split = _draw(source, roles, numbers)
+    split = dataclasses.replace(split, num_leaks=num_leaks)
     split.check(source)
     return split
+
+
+def _without_leaks(roles: "_Roles") -> tuple["_Roles", int]:
+    """The roles without queries that are something else too; how many there were."""
+    sets = ("training", "database", "unlabelled")
+    other = {name: getattr(roles, name) for name in sets}
+    leaks = np.isin(roles.query, np.concatenate(list(other.values())))
+    kept = {name: np.setdiff1d(rows, roles.query) for name, rows in other.items()}
+    return dataclasses.replace(roles, **kept), int(leaks.sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,15 +193,16 @@ class _Roles:
 def _low_label(source: Source, numbers: _Numbers) -> _Roles:
     """Roles of `low_label`."""
     train, test = _official_parts(source, numbers)
+    own = _validation(source)
     found = (numbers.num_queries, numbers.num_validation)
-    if sum(found) > len(test):
+    if own is None and sum(found) > len(test):
         raise ValueError(
             f"num_queries + num_validation: found {found[0]} + {found[1]} = "
             f"{sum(found)}, expected at most {len(test)}, the number of test images"
         )
     query = _draw_queries(source, test, numbers, of="test images")
     unlabelled = np.union1d(train, _part(source, "unlabelled"))
-    rest = np.setdiff1d(test, query)
+    rest = np.setdiff1d(test, query) if own is None else own
     return _Roles(query, train, train, unlabelled, validation=rest)
 
 
@@ -197,7 +220,7 @@ def _official(source: Source, numbers: _Numbers) -> _Roles:
     train, test = _official_parts(source, numbers)
     query = _draw_queries(source, test, numbers, of="test images")
     unlabelled = np.union1d(train, _part(source, "unlabelled"))
-    return _Roles(query, train, train, unlabelled)
+    return _Roles(query, train, train, unlabelled, _validation(source))
 
 
 def _listed(source: Source, numbers: _Numbers) -> _Roles:
@@ -206,7 +229,7 @@ def _listed(source: Source, numbers: _Numbers) -> _Roles:
     query = _draw_queries(source, test, numbers, of="test images")
     database = _part(source, "database") if "database" in source.parts else train
     unlabelled = np.union1d(database, _part(source, "unlabelled"))
-    return _Roles(query, train, database, unlabelled)
+    return _Roles(query, train, database, unlabelled, _validation(source))
 
 
 def _unseen(source: Source, numbers: _Numbers) -> _Roles:
@@ -227,6 +250,9 @@ def _unseen(source: Source, numbers: _Numbers) -> _Roles:
     seen, unseen = train[~shows_hidden[train]], train[only_hidden[train]]
     return _Roles(query, seen, unseen, seen, hidden=hidden)
 
+
+ON_LEAK = ("raise", "drop")
+"""What may become of queries that are in the database too."""
 
 PROTOCOLS: Mapping[str, Callable[[Source, _Numbers], _Roles]] = {
     "low_label": _low_label,
@@ -259,13 +285,17 @@ def _draw(source: Source, roles: _Roles, numbers: _Numbers) -> Split:
             )
     free = np.setdiff1d(database if validation is None else validation, labelled)
     all_labelled = not (numbers.labels_per_class or numbers.num_labelled)
-    if all_labelled and len(free) < numbers.num_validation:
+    if validation is None and all_labelled and len(free) < numbers.num_validation:
         free = database
     most = len(free) if validation is not None else min(len(free), len(database) - 1)
     if numbers.num_validation > max(most, 0):
+        where = f"of {len(database)} database images"
+        if roles.validation is not None:
+            where = f"of {len(roles.validation)} images of the part they come from"
+        none = "; 0 is for none, with eval.every=0" if most < 1 else ""
         raise ValueError(
             f"num_validation: found {numbers.num_validation}, expected at most "
-            f"{max(most, 0)} of {len(database)} database images"
+            f"{max(most, 0)} {where}{none}"
         )
     validation = _draw_some(
         source.labels, free, numbers.num_validation, numbers, name="validation"
@@ -336,23 +366,62 @@ def _draw_labelled(
     if not numbers.labels_per_class:
         return training
     order = training[seeded.permutation(numbers.seed, len(training), "labelled")]
-    room = np.full(source.num_classes, numbers.labels_per_class)
+    open_classes = np.ones(source.num_classes, np.int64)
     if roles.hidden is not None:
-        room[roles.hidden] = 0
+        open_classes[roles.hidden] = 0
+    room = numbers.labels_per_class * open_classes
     taken, room = _walk(source.labels[order], room)
     if room.any():
-        lacking = int(np.argmax(room))
-        raise ValueError(
-            f"labels_per_class: found {numbers.labels_per_class}, expected at most "
-            f"{numbers.labels_per_class - room[lacking]}, the number of training "
-            f"images left for class {source.class_names[lacking]!r}"
-        )
+        raise ValueError(_too_many_labels(source, order, room, open_classes, numbers))
     return np.sort(order[taken])
+
+
+def _too_many_labels(
+    source: Source,
+    order: Int64[np.ndarray, "M"],
+    room: Int64[np.ndarray, "C"],
+    open_classes: Int64[np.ndarray, "C"],
+    numbers: _Numbers,
+) -> str:
+    """Why some class has too few labelled images, and how many it can have."""
+    wanted, labels = numbers.labels_per_class, source.labels[order]
+    lacking = int(np.argmax(room))
+    name = repr(source.class_names[lacking])
+    showing = int(np.sum(labels[:, lacking] > 0))
+    zero = "" if numbers.protocol in _LABELLED_LEAVE_DATABASE else ", or 0 for all"
+    if not showing:
+        return (
+            f"labels_per_class: found {wanted}, but no training image of class {name} "
+            f"is left, expected some of each class{zero}"
+        )
+    if not source.multi_label:
+        return (
+            f"labels_per_class: found {wanted}, expected at most {showing}, the number "
+            f"of training images left for class {name}{zero}"
+        )
+    least, most = 0, wanted
+    while most - least > 1:
+        middle = (least + most) // 2
+        if _walk(labels, middle * open_classes)[1].any():
+            most = middle
+        else:
+            least = middle
+    elsewhere = showing - (wanted - int(room[lacking]))
+    return (
+        f"labels_per_class: found {wanted}, expected at most {least}{zero}: {showing} "
+        f"training images show class {name}, and {elsewhere} of them count for another "
+        "class of theirs"
+    )
 
 
 def _part(source: Source, name: str) -> Int64[np.ndarray, "n"]:
     """The indices of a part, none where the source lacks it."""
     return source.parts.get(name, np.zeros(0, np.int64))
+
+
+def _validation(source: Source) -> Int64[np.ndarray, "n"] | None:
+    """Part `validation`, which validation queries are drawn from; None without it."""
+    return source.parts.get("validation")
 
 
 def _official_parts(

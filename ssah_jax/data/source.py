@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -60,6 +60,10 @@ class Source:
         names: of the N images, such as their files; taken from `images` where these
             know them, and empty where nobody does.
         content: a digest of the images themselves, where somebody knows one.
+        passed_over: how many files and folders of each kind were not taken.
+        notes: what was understood otherwise than it is written, a phrase each.
+        place: where image i is listed, such as `test.txt:3`, for messages; None where
+            images are not listed.
 
     Raises:
         ValueError: images, labels, parts and class names do not fit together.
@@ -74,6 +78,9 @@ class Source:
     missing: tuple[str, ...] = ()
     names: Sequence[str] = ()
     content: str = ""
+    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    place: Callable[[int], str] | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -129,6 +136,15 @@ class Source:
             digest.update(os.fsencode(name) + b"\0")
         digest.update(self.content.encode())
         return digest.hexdigest()
+
+    def describe(self, index: int) -> str:
+        """How messages call image `index`: its number, its name, where it is listed."""
+        words = [f"image {index}"]
+        if len(self.names):
+            words.append(repr(self.names[index]))
+        if self.place is not None:
+            words.append(f"({self.place(index)})")
+        return " ".join(words)
 
     @property
     def num_classes(self) -> int:

@@ -40,6 +40,8 @@ class Split:
         unlabelled: images that training may use without their labels, `[U]`; none
             where all are labelled.
         database: images that are searched, `[N]`.
+        num_leaks: queries that the data set also has elsewhere, where they were taken
+            out; not part of the digest.
     """
 
     protocol: str
@@ -49,6 +51,7 @@ class Split:
     labelled: Int64[np.ndarray, "L"]
     unlabelled: Int64[np.ndarray, "U"]
     database: Int64[np.ndarray, "N"]
+    num_leaks: int = 0
 
     @property
     def digest(self) -> str:
@@ -87,9 +90,17 @@ class Split:
         for one, other in _DISJOINT:
             shared = np.intersect1d(getattr(self, one), getattr(self, other))
             if len(shared):
+                few = ", ".join(source.describe(i) for i in shared[:3].tolist())
+                more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+                advice = ""
+                if other in ("database", "labelled") and one == "query":
+                    advice = (
+                        "; data.on_leak=drop takes them out of the database and of "
+                        "training"
+                    )
                 raise ValueError(
-                    f"split: found {len(shared)} images in both {one} and {other}, "
-                    f"the first of them image {shared[0]}, expected none"
+                    f"split: found {len(shared)} images in both {one} and {other}: "
+                    f"{few}{more}, expected none{advice}"
                 )
         unknown = source.parts.get("unlabelled", np.zeros(0, np.int64))
         for name in _INDEX_FIELDS:
@@ -151,6 +162,7 @@ def split_to_json(split: Split) -> str:
     """The split as a JSON object: its fields, and its digest."""
     fields: dict[str, object] = {"protocol": split.protocol, "seed": split.seed}
     fields |= {name: getattr(split, name).tolist() for name in _INDEX_FIELDS}
+    fields["num_leaks"] = split.num_leaks
     return json.dumps(fields | {"digest": split.digest})
 
 
@@ -171,6 +183,7 @@ def split_from_json(text: str) -> Split:
         split = Split(
             protocol=str(fields["protocol"]),
             seed=int(fields["seed"]),
+            num_leaks=int(fields.get("num_leaks", 0)),
             **{name: np.array(fields[name], np.int64) for name in _INDEX_FIELDS},
         )
         found = fields["digest"]

@@ -1,4 +1,4 @@
-"""A look at a data set before a long run: sizes, unreadable images, duplicates."""
+"""A look at a data set before a long run: sizes, unreadable images, copies."""
 
 import sys
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ssah_jax.data import SkippedImages, eval_batches, find_leaks
+from ssah_jax.data.near_copies import fingerprint, nearest_copies
 from ssah_jax.run.experiment import Experiment
 
 _BATCH = 64
-_ROLES = ("query", "validation", "labelled", "unlabelled", "database")
+_MAX_SHOWN = 5
 
 
 def describe_data(experiment: Experiment) -> Iterator[str]:
@@ -23,18 +24,13 @@ def describe_data(experiment: Experiment) -> Iterator[str]:
         experiment: a prepared one.
 
     Yields:
-        Sizes; the roles of the protocol; images missing on disk; images that cannot be
-        read, each with its reason; queries whose very bytes occur elsewhere.
+        What was understood of the data set, with warnings; shape and digest; images
+        missing on disk; images that cannot be read, each with its reason; queries
+        whose very bytes occur elsewhere, and those with a near copy there.
     """
     source, split = experiment.source, experiment.split
-    height, width, channels = source.image_shape
-    parts = ", ".join(f"{name} {len(rows):,}" for name, rows in source.parts.items())
-    yield (
-        f"{source.name}: {len(source):,} images of {height}x{width}x{channels}, "
-        f"{source.num_classes} classes ({parts})"
-    )
-    roles = ", ".join(f"{role} {len(getattr(split, role)):,}" for role in _ROLES)
-    yield f"protocol {split.protocol}: {roles}"
+    yield from experiment.understanding.lines()
+    yield "images of {}x{}x{}".format(*source.image_shape)
     yield f"split {split.digest}"
     yield f"missing on disk: {len(source.missing)}"
     skipped = SkippedImages(num_images=len(source), max_share=1.0)
@@ -45,6 +41,9 @@ def describe_data(experiment: Experiment) -> Iterator[str]:
         threads=experiment.config.data.threads,
         skipped=skipped,
     )
+    of_pixels = source.image_shape[2] in (1, 3) and source.image_shape[0] > 1
+    bits = np.zeros((len(source), 2), np.uint64)
+    thumbnails = np.zeros((len(source), 256), np.float32)
     with tqdm(
         total=len(source),
         unit="image",
@@ -52,9 +51,21 @@ def describe_data(experiment: Experiment) -> Iterator[str]:
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     ) as bar:
-        for image, _ in batches:
-            bar.update(len(image))
+        for number, (images, readable) in enumerate(batches):
+            bar.update(len(images))
+            for row in np.flatnonzero(readable).tolist() if of_pixels else ():
+                index = number * _BATCH + row
+                bits[index], thumbnails[index] = fingerprint(images[row])
     yield f"unreadable: {len(skipped)}"
     yield from (f"  {reason}" for reason in skipped.reasons)
     for name, count in find_leaks(source, split).items():
         yield f"queries with a copy in {name.removeprefix('query_in_')}: {count}"
+    for role in ("labelled", "database") if of_pixels else ():
+        rows = getattr(split, role)
+        near = nearest_copies(
+            bits[split.query], thumbnails[split.query], bits[rows], thumbnails[rows]
+        )
+        yield f"queries with a near copy in {role}: {np.count_nonzero(near >= 0)}"
+        for query in np.flatnonzero(near >= 0)[:_MAX_SHOWN].tolist():
+            one, other = int(split.query[query]), int(rows[near[query]])
+            yield f"  {source.describe(one)} is like {source.describe(other)}"

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64
 from ssah_jax import retrieval
 from ssah_jax.config import Config
 from ssah_jax.data import DataError, ImageSequence, seeded
+from ssah_jax.data.understanding import find_unanswerable
 from ssah_jax.retrieval.statistics import code_statistics
 from ssah_jax.run import parallel, processes
 from ssah_jax.run.encoder import code_batches
@@ -116,7 +117,8 @@ class Evaluator:
     ) -> Iterator[tuple[str, Any]]:
         """Yield every field of results.json but `wall_seconds`, of codes of `state`."""
         config, split = self._experiment.config, self._experiment.split
-        yield from self._measure(encoded).items()
+        found = self._measure(encoded)
+        yield from found.items()
         yield "code_statistics", code_statistics(encoded.database_codes)
         yield "top_k", config.eval.top_k or len(split.database)
         yield "protocol", split.protocol
@@ -124,11 +126,26 @@ class Evaluator:
         yield "source", self._experiment.source.name
         yield "labels_per_class", config.labels_per_class
         yield "num_labelled", len(split.labelled)
+        yield from self._unanswerable(encoded, found["map"])
+        yield "num_leaks", split.num_leaks
         yield "num_skipped", len(self._experiment.skipped or ())
         yield "num_missing", len(self._experiment.source.missing)
         yield "seed", config.seed
         yield "steps", int(state.step)
         yield "versions", versions()
+
+    def _unanswerable(
+        self, encoded: EncodedSets, mean: float
+    ) -> Iterator[tuple[str, Any]]:
+        """How many queries nothing can answer, and mAP without them.
+
+        They count 0 in `map`, as in most published tables.
+        """
+        _, queries, _, database = self._labelled(encoded)
+        none = find_unanswerable(queries, database)
+        count = int(none.sum())
+        yield "num_unanswerable", count
+        yield "map_answerable", mean * len(none) / max(len(none) - count, 1)
 
     def draw_gallery(self, encoded: EncodedSets) -> gallery.Gallery:
         """Best, typical and worst queries with their nearest images, as pictures.
@@ -203,10 +220,17 @@ def versions() -> dict[str, str]:
 
 def describe(results: dict[str, Any], config: Config) -> str:
     """One line for the terminal."""
+    unanswerable = ""
+    if count := results.get("num_unanswerable"):
+        unanswerable = (
+            f", of which {count} share no class with the database and count 0 (without "
+            f"them mAP {results['map_answerable']:.6f})"
+        )
     return (
         f"mAP {results['map']:.6f} (stable order {results['map_stable']:.6f}, "
         f"precision within radius 2 {results['precision_radius2']:.4f}): "
-        f"{results['num_query']} queries, {results['num_database']} database images, "
+        f"{results['num_query']} queries{unanswerable}, "
+        f"{results['num_database']} database images, "
         f"{results['num_labelled']} labels, {config.bits} bits, "
         f"step {results['steps']}"
     )

@@ -31,6 +31,7 @@ from ssah_jax.data import (
 )
 from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.features import read_feature_info, source_digest
+from ssah_jax.data.understanding import Understanding, understand
 from ssah_jax.networks.weight_tables import CONVERTIBLE
 from ssah_jax.run.workdir import ModelInfo
 
@@ -43,13 +44,23 @@ class Experiment:
         config: the validated configuration.
         source: the images.
         split: which of them are queries, labelled, unlabelled and database.
+        understanding: what was understood of the data set, to be told.
         skipped: takes images that cannot be read; None makes them an error.
+        path: where the data lie, if not where the configuration says.
     """
 
     config: Config
     source: Source
     split: Split
+    understanding: Understanding
     skipped: SkippedImages | None = None
+    path: str = ""
+
+    @property
+    def data_path(self) -> str:
+        """Where the data lie, absolute; empty for sources without a path."""
+        path = self.path or self.config.data.path
+        return str(Path(path).expanduser().absolute()) if path else ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -66,14 +77,19 @@ class Experiment:
         return ModelInfo(self.source.image_shape, self.source.class_names, digest)
 
 
-def prepare(config: Config) -> Experiment:
+def prepare(config: Config, *, path: str = "") -> Experiment:
     """Load the images, split them and check the configuration against both.
+
+    Args:
+        config: the validated configuration.
+        path: where the data lie, if not where the configuration says.
 
     Raises:
         ValueError: one line on what does not fit: a file, a field, a number.
     """
     data = config.data
-    source = load_source(config)
+    moved = dataclasses.replace(data, path=path) if path else data
+    source = load_source(dataclasses.replace(config, data=moved))
     if data.store != "disk":
         source = data_lib.in_memory(source, threads=data.threads)
     split = make_split(
@@ -85,11 +101,13 @@ def prepare(config: Config) -> Experiment:
         num_labelled=data.num_labelled,
         unseen_share=data.unseen_share,
         seed=config.seed,
+        on_leak=data.on_leak,
     )
+    understanding = understand(source, split)
     skipped = None
     if data.on_error == "skip":
         skipped = SkippedImages(num_images=len(source), max_share=data.max_skipped)
-    experiment = Experiment(config, source, split, skipped)
+    experiment = Experiment(config, source, split, understanding, skipped, path)
     _check_images(experiment)
     return experiment
 
@@ -178,7 +196,7 @@ def images_to_show(experiment: Experiment) -> ImageSequence | None:
     config, source = experiment.config, experiment.source
     if config.data.source != "features":
         return source.images
-    info = read_feature_info(Path(config.data.path).expanduser())
+    info = read_feature_info(Path(experiment.data_path))
     try:
         original = load_source(from_config_dict(info.config))
     except ValueError:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,10 +26,11 @@ from ssah_jax.method.views import generate, make_views
 from ssah_jax.run import evaluators, parallel, processes
 from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.run.experiment import Experiment, check_devices, iterate, spread_labels
+from ssah_jax.run.other_sets import start_from
 from ssah_jax.run.report import pictures
 from ssah_jax.run.report.gallery import Gallery, write_gallery
 from ssah_jax.run.warm_start import load_backbone
-from ssah_jax.run.workdir import ModelInfo, Workdir, write_atomically
+from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError, write_atomically
 from ssah_jax.types import Batch, ImagePool, Metrics, Params, TrainState
 
 _STRIP_IMAGES = 12
@@ -69,8 +71,15 @@ class Run:
 
 
 @contextmanager
-def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
+def open_run(
+    experiment: Experiment, workdir: Workdir, *, start: Path | None = None
+) -> Iterator[Run]:
     """Set up a new run, or resume the one that lives in the workdir.
+
+    Args:
+        experiment: a prepared one.
+        workdir: where the run lives, or will.
+        start: workdir of an earlier run, whose parameters a new one begins with.
 
     Raises:
         ValueError: one line: devices, workdir, weights or checkpoint do not fit the
@@ -102,6 +111,21 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
             "with batch normalisation: moments of parts are not those of the batch; "
             "config.hnet.norm=group has none"
         )
+    began_with = workdir.first_weights()
+    if (
+        began_with
+        and not info.weights
+        and start is None
+        and not _has_checkpoint(workdir)
+    ):
+        raise WorkdirError(
+            f"{workdir.path}: began with the parameters of {began_with} and has no "
+            f"checkpoint yet; give --from-run={began_with} again"
+        )
+    if start is not None and not _has_checkpoint(workdir):
+        first, digest = start_from(first, Workdir(start))
+        info = dataclasses.replace(info, weights=str(start), weights_sha256=digest)
+        workdir.check_same_data(info)
     state = parallel.place_state(first, config)
     iterator = iterate(experiment, spread=spread)
     with ExitStack() as stack:
@@ -111,6 +135,9 @@ def open_run(experiment: Experiment, workdir: Workdir) -> Iterator[Run]:
             _check_same_start(info, state, spread)
         if processes.is_first():
             workdir.create(config, split_to_json(experiment.split), info, spread)
+            workdir.extend(config)
+            said = experiment.understanding.to_json()
+            workdir.write_data(said, experiment.data_path)
             workdir.write_missing(experiment.source.missing)
         checkpoints = stack.enter_context(open_checkpoints(workdir.checkpoints))
         if checkpoints.latest_step() is not None:

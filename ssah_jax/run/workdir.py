@@ -8,6 +8,7 @@ split.json      the indices of the split, with their digest
 metrics.jsonl   one JSON object for each logged step
 checkpoints/    see `ssah_jax.run.checkpointing`
 strips/         what A-Net made of the same images, at each evaluation
+data.json       what was understood of the data set
 missing.txt     images that the data set lists and the disk lacks, if any
 skipped.txt     images that could not be read, and why, if any
 gallery/        queries with what is found for them: gallery.json and pictures
@@ -92,7 +93,7 @@ class Workdir:
         """
         if self._config.is_file():
             found = config_lib.differences(self.read_config(), config)
-            if found:
+            if found and not self.wants_more_steps(config):
                 more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
                 raise WorkdirError(
                     f"{self.path}: holds a run of another config: {found[0]}{more}; "
@@ -250,6 +251,44 @@ class Workdir:
         """Append one line to metrics.jsonl."""
         with self._metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+    def write_data(self, understanding: Mapping[str, Any], path: str) -> None:
+        """Record what was understood of the data set, and where it lies."""
+        text = json.dumps({"path": path, **understanding}, indent=2) + "\n"
+        write_atomically(self.path / "data.json", text)
+
+    def read_data_path(self) -> str:
+        """Where the data lay when the run was last begun or resumed; else empty."""
+        try:
+            return str(json.loads((self.path / "data.json").read_text())["path"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def first_weights(self) -> str:
+        """Where the weights came from that the run here began with; empty for none."""
+        return self.read_model_info().weights if self._config.is_file() else ""
+
+    def wants_more_steps(self, config: Config) -> int:
+        """Steps of the run that lives here, if `config` asks for more and nothing else.
+
+        Returns:
+            Its number of steps; 0 where there is no run, or it is no such question.
+        """
+        if not self._config.is_file():
+            return 0
+        ours = self.read_config()
+        longer = dataclasses.replace(ours, steps=config.steps) == config
+        return ours.steps if longer and config.steps > ours.steps else 0
+
+    def extend(self, config: Config) -> None:
+        """Let the run that lives here go on for more steps.
+
+        Its results so far are kept under the name of their step.
+        """
+        if steps := self.wants_more_steps(config):
+            if self.results.exists():
+                self.results.replace(self.path / f"results_step_{steps}.json")
+            write_atomically(self._config, config_lib.to_json(config))
 
     def write_missing(self, names: Sequence[str]) -> None:
         """Record the images that are listed and not there, one a line."""

@@ -32,11 +32,10 @@ pytestmark = [
         b"not an image",
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
         b"\0" * 100,
-        b"P6 1 1 255 abc",
     ],
 )
 def test_not_an_image(content):
-    with pytest.raises(ImageError, match=r"^a\.jpg: found .*, expected .* JPEG, PNG"):
+    with pytest.raises(ImageError, match=r"^a\.jpg: found .*, expected a whole image"):
         decode(content, name="a.jpg")
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ssah_jax.data import folder
+from ssah_jax.data.finding import describe_passed_over
 from ssah_jax.data.source import DataError
 
 # Most files here are empty. On Python 3.11 the type checker asks the images for their
@@ -147,19 +148,20 @@ def test_images_are_decoded(tmp_path):
             {"all": {"train/1.jpg": "train", "bus/2.jpg": "bus"}},
         ),
         (
-            ["test/1.jpg", "val/2.jpg", "bus/x/3.jpg"],
-            {"all": {"test/1.jpg": "test", "val/2.jpg": "val", "bus/x/3.jpg": "bus"}},
-        ),
-        (
-            ["Cat/1.jpg", "cat/2.jpg"],
-            {"all": {"Cat/1.jpg": "Cat", "cat/2.jpg": "cat"}},
-        ),
-        # `val` beside `test` is not read.
-        (
             ["train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "val/c/4.jpg"],
             {
                 "train": {"train/a/1.jpg": "a", "train/b/2.jpg": "b"},
                 "test": {"test/a/3.jpg": "a"},
+                "validation": {"val/c/4.jpg": "c"},
+            },
+        ),
+        # Other words for parts, and folders of something else.
+        (
+            ["Train_Images/a/1.jpg", "queries/b/2.jpg", "gallery/a/3.jpg", "xml/a.xml"],
+            {
+                "train": {"Train_Images/a/1.jpg": "a"},
+                "test": {"queries/b/2.jpg": "b"},
+                "database": {"gallery/a/3.jpg": "a"},
             },
         ),
         # Both spellings.
@@ -234,29 +236,58 @@ ACCEPTED = (
         ),
         (
             ["train/a/1.jpg", "train/b/2.jpg", "test/1.jpg"],
-            "{0}/test: found no class folders, expected one for each class, with its "
-            "images in it",
+            "{0}/test: found no class folders with images, expected one for each "
+            "class, with its images in it",
         ),
         (
             ["train/a/1.jpg", "train/b/2.jpg", "test/a/1.jpg", "database/"],
-            "{0}/database: found no class folders, expected one for each class, with "
-            "its images in it",
+            "{0}/database: found no class folders with images, expected one for each "
+            "class, with its images in it",
         ),
         (
-            ["a/1.jpg", "b/", "c/1.jpg"],
-            "{0}/b: found no images, expected at least one (or no such folder)",
+            ["a/1.jpg", "b/1.nef", "b/2.nef"],
+            "{0}/b: found 2 .nef files and no image that can be read here, expected "
+            "some; convert them",
         ),
         (
-            ["train/a/1.jpg", "train/b/2.jpg", "test/a/1.jpg", "test/b/1.txt"],
-            "{0}/test/b: found no images, expected at least one (or no such folder)",
+            ["test/1.jpg", "val/2.jpg", "bus/x/3.jpg"],
+            "{0}: found parts (test/ and val/) beside other folders (bus), expected "
+            "{ACCEPTED}; move or rename either",
         ),
         (
-            ["a/1.jpg", "b/1.jpg", "unlabelled/"],
-            "{0}/unlabelled: found no images, expected at least one (or no such "
-            "folder)",
+            ["train/x/1.jpg", "bus/2.jpg"],
+            "{0}: found parts (train/) beside other folders (bus), expected {ACCEPTED}"
+            "; move or rename either",
         ),
         (
-            ["a/1.jpg", "a/b/1.jpg"],
+            ["cat/train/1.jpg", "cat/test/2.jpg", "dog/train/1.jpg"],
+            "{0}: found parts inside of a folder (cat/test, cat/train), expected "
+            "{ACCEPTED}; data.path={0}/cat reads what is in it (test, train)",
+        ),
+        (
+            ["train/train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg"],
+            "{0}/train: found train/ with folders in it, expected the images of a "
+            "class",
+        ),
+        (
+            ["Cat/1.jpg", "cat/2.jpg"],
+            "{0}: found the class names 'Cat' and 'cat', which differ only in upper "
+            "and lower case or blanks, expected one name for one class: rename one of "
+            "them",
+        ),
+        (
+            ["train/e\u0301/1.jpg", "train/b/2.jpg", "test/\xe9/2.jpg"],
+            "{0}: found the class names 'e\\\\u0301' and '\xe9', which differ only in "
+            "their Unicode form (NFC and NFD), expected one name for one class: rename "
+            "one of them",
+        ),
+        (
+            ["photos/a/1.jpg", "photos/b/1.jpg"],
+            "{0}: found 1 classes (photos), expected at least 2: {ACCEPTED}; "
+            "data.path={0}/photos reads what is in it (a, b)",
+        ),
+        (
+            ["a/1.jpg", "a/b/1.jpg", "c/", "d/1.txt"],
             "{0}: found 1 classes (a), expected at least 2: {ACCEPTED}",
         ),
         (
@@ -265,13 +296,13 @@ ACCEPTED = (
         ),
         (
             ["train/a/1.jpg", "train/b/2.jpg"],
-            "{0}: found train/ and no test/, expected {0}/test too, or no train folder "
-            "at all: class folders directly in {0}",
+            "{0}: found train/ and no test/, expected {0}/test too; or, for a split "
+            "that is drawn, data.path={0}/train",
         ),
         (
             ["train/a/1.jpg", "train/b/2.jpg", "database/a/1.jpg", "unlabelled/1.jpg"],
-            "{0}: found train/ and no test/, expected {0}/test too, or no train folder "
-            "at all: class folders directly in {0}",
+            "{0}: found database/ and train/ and no test/, expected {0}/test too; or, "
+            "for a split that is drawn, data.path={0}/train",
         ),
         (
             ["test/a/1.jpg", "database/b/2.jpg"],
@@ -280,16 +311,17 @@ ACCEPTED = (
         ),
         (
             ["train/a/1.jpg", "val/b/2.jpg", "validation/b/2.jpg"],
-            "{0}: found both val/ and validation/ and no test/, expected one",
+            "{0}: found both val/ and validation/ for part validation, expected one of "
+            "them",
         ),
         (
             ["train/a/1.jpg", "Train/b/2.jpg", "test/b/2.jpg"],
-            "{0}: found both Train/ and train/, expected one of them",
+            "{0}: found both Train/ and train/ for part train, expected one of them",
         ),
         (
             ["train/a/1.jpg", "val/b/2.jpg", *(f"{c}/1.jpg" for c in "abcdef")],
             "{0}: found parts (train/ and val/) beside other folders (a, b, c, d, e, "
-            "...), expected {ACCEPTED}",
+            "...), expected {ACCEPTED}; move or rename either",
         ),
     ],
 )
@@ -322,7 +354,7 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     # Not by its mode, which a superuser's tests would not notice.
-    monkeypatch.setattr(folder.os, "listdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(DataError) as error:
         image_folder(tmp_path)
     assert one_line(error) == (
@@ -338,3 +370,69 @@ def test_linked_classes(tmp_path):
     assert content_of(image_folder(tmp_path / "photos")) == {
         "all": {"a/1.jpg": "a", "b/1.jpg": "b", "b/2.jpg": "b"}
     }
+
+
+def test_what_is_passed_over_is_counted(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg", "c/1.txt", "b/empty/", "d/")
+    touch(
+        tmp_path, "@eaDir/x/1.jpg", "a/@eaDir/1.jpg", "lost+found/", "b/__MACOSX/1.jpg"
+    )
+    touch(tmp_path, "a/._1.jpg", ".thumbnails/1.jpg", "a/Thumbs.db", "b/x.NEF", "b/x")
+    (tmp_path / "a/gone.jpg").symlink_to(tmp_path / "nowhere")
+    source = image_folder(tmp_path)
+    assert content_of(source) == {
+        "all": {"a/1.jpg": "a", "a/2.jpg": "a", "b/1.jpg": "b"}
+    }
+    assert source.passed_over == {
+        "@eaDir": 2,
+        "hidden": 2,
+        "folders without images": 2,
+        "lost+found": 1,
+        "__MACOSX": 1,
+        "Thumbs.db": 1,
+        ".nef": 1,
+        ".txt": 1,
+        "without a suffix": 1,
+        "empty folders": 1,
+        "links that lead nowhere": 1,
+    }
+    assert describe_passed_over(source.passed_over).startswith(
+        "1 .nef (convert them), 2 @eaDir, 2 folders without images, 2 hidden, "
+    )
+
+
+def test_a_file_by_two_names_is_one_image(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/b/3.jpg", "test/a/5.jpg")
+    touch(tmp_path, "gallery/b/4.jpg", "unlabelled/")
+    (tmp_path / "train/a/again.jpg").symlink_to(tmp_path / "train/a/1.jpg")
+    os.link(tmp_path / "train/b/2.jpg", tmp_path / "gallery/b/other.jpg")
+    os.link(tmp_path / "test/a/5.jpg", tmp_path / "unlabelled/5.jpg")
+    source = image_folder(tmp_path)
+    assert content_of(source) == {
+        "train": {"train/a/1.jpg": "a", "train/b/2.jpg": "b"},
+        "test": {"test/b/3.jpg": "b", "test/a/5.jpg": "a"},
+        "database": {"train/b/2.jpg": "b", "gallery/b/4.jpg": "b"},
+    }
+    assert "3 further names of the same files" in source.notes
+    os.link(tmp_path / "train/b/2.jpg", tmp_path / "test/a/2.jpg")
+    with pytest.raises(DataError) as error:
+        image_folder(tmp_path)
+    assert "found one file by two names, train/b/2.jpg and test/a/2.jpg" in one_line(
+        error
+    )
+
+
+def test_copies_in_the_database_are_the_images_of_the_other_parts(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "query/b/3.jpg")
+    touch(tmp_path, "retrieval/a/1.jpg", "retrieval/b/2.jpg", "retrieval/b/9.jpg")
+    for part in ("train", "retrieval"):
+        (tmp_path / part / "a/1.jpg").write_bytes(b"the same")
+    (tmp_path / "train/b/2.jpg").write_bytes(b"one")
+    (tmp_path / "retrieval/b/2.jpg").write_bytes(b"another")
+    source = image_folder(tmp_path)
+    assert content_of(source)["database"] == {
+        "train/a/1.jpg": "a",
+        "retrieval/b/2.jpg": "b",
+        "retrieval/b/9.jpg": "b",
+    }
+    assert "1 copies in retrieval/ of others" in source.notes

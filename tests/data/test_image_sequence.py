@@ -11,11 +11,11 @@ import pytest
 from encoded_images import NOISE, PHOTOS, RNG, SAMPLES, encode
 
 from ssah_jax.data import images
+from ssah_jax.data.finding import find_images
 from ssah_jax.data.images import (
     EncodedImages,
     ImageError,
     decode,
-    find_images,
     image_files,
 )
 from ssah_jax.data.source import DataError, ImageSequence

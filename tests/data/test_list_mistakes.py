@@ -11,14 +11,9 @@ from ssah_jax.data.source import DataError
     ("content", "expected"),
     [
         (
-            {"train": TRAIN},
-            "{0}: found no test.txt, expected train.txt and test.txt, and perhaps "
-            "database.txt and unlabelled.txt",
-        ),
-        (
-            {"database": TRAIN},
-            "{0}: found no train.txt and no test.txt, expected train.txt and test.txt, "
-            "and perhaps database.txt and unlabelled.txt",
+            {"unlabelled": "a.jpg"},
+            "{0}: found no train.txt, test.txt or database.txt, expected train.txt and "
+            "test.txt, and perhaps database.txt and unlabelled.txt",
         ),
         (
             {"train": TRAIN, "test": " \r\n\n"},
@@ -31,16 +26,23 @@ from ssah_jax.data.source import DataError
         (
             {"train": "\na.jpg\n", "test": TEST},
             "{0}/train.txt:2: found 0 labels, expected at least 2: a path, then 0 or 1 "
-            "for each class",
+            "for each class, or one number, its class",
         ),
         (
-            {"train": "a.jpg 1\n", "test": TEST},
-            "{0}/train.txt:1: found 1 labels, expected at least 2: a path, then 0 or 1 "
-            "for each class",
+            {"train": "a.jpg 1\n", "test": "b.jpg\n"},
+            "{0}/test.txt:1: found 'b.jpg', expected a path and the number of a class, "
+            "as in the first line of {0}/train.txt",
         ),
         (
-            {"train": "a.jpg 7\n", "test": TEST},
-            "{0}/train.txt:1: found the label '7', expected 0 or 1",
+            {"train": "a.jpg 7\nb.jpg 7", "test": "c.jpg 7"},
+            "{0}/train.txt: found the class 7 alone behind all paths, expected at "
+            "least 2 classes: a path, then its class's number, or 0 or 1 for each "
+            "class",
+        ),
+        (
+            {"train": "a.jpg 0 1\n\nb.jpg 0 0\nd.jpg 0 0", "test": "c.jpg 1 0"},
+            "train.txt:3: found no label (in 2 lines of 4, all others have one), "
+            "expected one: remove these lines, or move their paths to unlabelled.txt",
         ),
         (
             {"train": "a.JPG 1 x 0\n", "test": TEST},
@@ -61,27 +63,27 @@ from ssah_jax.data.source import DataError
         (
             {"train": TRAIN, "test": TEST, "database": TRAIN + "d.jpg 0 1\n"},
             "{0}/database.txt:3: found 2 labels, expected 3 as in the first line of "
-            "train.txt",
+            "{0}/train.txt",
         ),
         (
             {"train": TRAIN, "test": "c.jpg 0 1 0 0"},
             "{0}/test.txt:1: found 4 labels, expected 3 as in the first line of "
-            "train.txt",
+            "{0}/train.txt",
         ),
         (
             {"train": TRAIN, "test": "c.jpg 0\t1 0 0"},
             "{0}/test.txt:1: found 4 labels, expected 3 as in the first line of "
-            "train.txt",
+            "{0}/train.txt",
         ),
         (
             {"train": TRAIN, "test": "0 1 0"},
             "{0}/test.txt:1: found 2 labels, expected 3 as in the first line of "
-            "train.txt",
+            "{0}/train.txt",
         ),
         (
             {"train": TRAIN, "test": "c  0 1 0 0"},
             "{0}/test.txt:1: found 4 labels, expected 3 as in the first line of "
-            "train.txt",
+            "{0}/train.txt",
         ),
         (
             {"train": "a.jpg 0 1\n\nb.jpg 0 1\n\na.jpg 0 1", "test": "c.jpg 1 0"},

@@ -30,20 +30,23 @@ def test_the_answer_is_that_of_the_disk(folder):
     names += [f"one/../two/{index}.png" for index in numbers]
     names = list(np.random.default_rng(0).permutation(names))
     wanted = [os.path.isfile(folder / name) for name in names]
-    present, missing = listing.drop_missing(folder, names, max_missing=1.0, where="x")
-    assert present.tolist() == np.flatnonzero(wanted).tolist()
-    assert list(missing) == [
+    found = listing.find_files(folder, names)
+    assert (found.first >= 0).tolist() == wanted
+    files = [os.path.realpath(folder / name) for name in names]
+    for index in np.flatnonzero(wanted):
+        assert found.first[index] == files.index(files[index])
+    assert list(found.missing) == [
         n for n, there in zip(names, wanted, strict=True) if not there
     ]
 
 
 def test_a_folder_of_many_is_read_once(folder, monkeypatch):
     asked = []
-    real = os.path.isfile
+    real = listing.file_identity
     monkeypatch.setattr(
-        os.path, "isfile", lambda path: asked.append(path) or real(path)
+        listing, "file_identity", lambda path: asked.append(path) or real(path)
     )
     names = [f"one/{index}.png" for index in range(101)]
-    _, missing = listing.drop_missing(folder, names, max_missing=0.1, where="x")
-    assert missing == ("one/100.png",)
+    found = listing.find_files(folder, names)
+    assert found.missing == ("one/100.png",)
     assert asked == [os.path.join(folder, "one/100.png")]

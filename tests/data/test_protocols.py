@@ -1,5 +1,7 @@
 """Protocols: who is what, in published sizes."""
 
+import dataclasses
+import re
 import time
 
 import hypothesis
@@ -341,9 +343,16 @@ def test_lists_that_leak_are_refused():
     with pytest.raises(ValueError) as error:
         make_split(source, **arguments_of("listed") | {"num_queries": 0})
     assert one_line(error) == (
-        "split: found 10 images in both query and database, the first of them image "
-        "490, expected none"
+        "split: found 10 images in both query and database: image 490, image 491, "
+        "image 492 and 7 more, expected none; data.on_leak=drop takes them out of the "
+        "database and of training"
     )
+    dropped = make_split(
+        source, **arguments_of("listed") | {"num_queries": 0, "on_leak": "drop"}
+    )
+    assert dropped.num_leaks == 10
+    assert not set(dropped.query.tolist()) & set(dropped.database.tolist())
+    assert len(dropped.query) == 500
 
 
 def test_unseen_classes_depend_on_the_seed_alone():
@@ -368,3 +377,42 @@ def test_unseen_classes_depend_on_the_seed_alone():
     shares = {0.01: 1, 0.2: 2, 0.5: 4, 0.99: 7}
     for share, number in shares.items():
         assert len(classes(unseen_share=share, num_queries=0)) == number
+
+
+def test_more_labels_a_class_than_several_classes_leave():
+    # Every image of class c1 also shows c0, and counts for that.
+    labels = np.zeros((40, 2), np.float32)
+    labels[:, 0] = 1
+    labels[:10, 1] = 1
+    source = source_of(labels, {"all": np.arange(40)}, multi_label=True)
+    numbers = {"protocol": "pooled", "num_queries": 1, "num_validation": 0, "seed": 0}
+    with pytest.raises(ValueError) as error:
+        make_split(source, labels_per_class=30, **numbers)
+    found = re.fullmatch(
+        r"labels_per_class: found 30, expected at most (\d+), or 0 for all: (\d+) "
+        r"training images show class 'c1', and \d+ of them count for another class of "
+        "theirs",
+        one_line(error),
+    )
+    assert int(found[2]) in (9, 10)
+    works = int(found[1])
+    assert len(make_split(source, labels_per_class=works, **numbers).labelled)
+    with pytest.raises(ValueError):
+        make_split(source, labels_per_class=works + 1, **numbers)
+
+
+def test_validation_queries_come_from_a_part_of_theirs():
+    train, test = shuffled_one_hot([20] * 3, 0), shuffled_one_hot([10] * 3, 1)
+    source = train_and_test(train, test)
+    parts = dict(source.parts)
+    parts["validation"], parts["test"] = parts["test"][:12], parts["test"][12:]
+    source = dataclasses.replace(source, parts=parts)
+    for protocol, labels in (("official", 0), ("listed", 0), ("low_label", 2)):
+        numbers = {"labels_per_class": labels, "num_queries": 5, "seed": 0}
+        split = make_split(source, protocol=protocol, num_validation=12, **numbers)
+        np.testing.assert_array_equal(split.validation, parts["validation"])
+        assert set(split.query.tolist()) <= set(parts["test"].tolist())
+        with pytest.raises(
+            ValueError, match="at most 12 of 12 images of the part they"
+        ):
+            make_split(source, protocol=protocol, num_validation=13, **numbers)

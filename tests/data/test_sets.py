@@ -157,11 +157,15 @@ def test_a_folder_of_photographs_with_a_table_of_tags(tmp_path):
     status, out, err = run("train.py", *arguments, "--check")
     assert status == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("table: 120 images of 36x36x3, 4 classes (")
-    assert lines[1].startswith("protocol pooled: query 10, validation 10, labelled 8,")
-    assert lines[3:5] == ["missing on disk: 1", "unreadable: 1"]
-    assert lines[5].startswith(f"  {rows[30][0]}: found ")
-    assert lines[6] == "queries with a copy in labelled: 0"
+    assert lines[0].startswith(
+        "table: 120 images (all 110, unlabelled 10) of 4 classes"
+    )
+    assert lines[1] == "1 listed images are not there"
+    assert lines[2].startswith("protocol pooled: query 10, validation 10, labelled 8,")
+    unreadable = lines.index("unreadable: 1")
+    assert lines[unreadable - 1] == "missing on disk: 1"
+    assert lines[unreadable + 1].startswith(f"  {rows[30][0]}: found ")
+    assert lines[unreadable + 2] == "queries with a copy in labelled: 0"
 
     results, workdir = train_and_evaluate(
         tmp_path,

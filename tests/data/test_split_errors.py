@@ -76,8 +76,8 @@ from ssah_jax.data.splits import split_from_json, split_to_json
         ),
         (
             {"protocol": "pooled", "num_queries": 136},
-            "labels_per_class: found 5, expected at most 0, the number of training "
-            "images left for class 'c0'",
+            "labels_per_class: found 5, but no training image of class 'c0' is left, "
+            "expected some of each class, or 0 for all",
         ),
         (
             {"protocol": "unseen", "num_queries": 13},
@@ -242,9 +242,12 @@ def test_a_planted_query_is_caught(toy, protocol, other):
     bad = dataclasses.replace(split, **{other: planted})
     with pytest.raises(ValueError) as error:
         bad.check(toy)
+    advice = "; data.on_leak=drop takes them out of the database and of training"
     assert one_line(error) == (
-        f"split: found 2 images in both query and {other}, the first of them image "
-        f"{split.query[3]}, expected none"
+        f"split: found 2 images in both query and {other}: image {split.query[3]}, "
+        f"image {split.query[4]}, expected none"
+        + advice
+        * (other in ("database", "labelled"))
     )
 
 

@@ -14,7 +14,7 @@ HEAD = "path,labels,part\n"
 COLUMNS = "expected one each of path and labels, and perhaps part"
 
 
-PARTS = "accepted are train, test, database, unlabelled or nothing"
+PARTS = "accepted are train, test, validation, database, unlabelled or nothing"
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,18 @@ PARTS = "accepted are train, test, database, unlabelled or nothing"
         ("", f"{{0}}: found no columns 'path' (columns: none), {COLUMNS}"),
         (
             "file,labels\na.jpg,x\n",
-            f"{{0}}: found no columns 'path' (columns: 'file', 'labels'), {COLUMNS}",
+            f"{{0}}: found no columns 'path' (columns: 'file', 'labels'), {COLUMNS}; "
+            "call 'file' path",
         ),
         (
-            "path;labels\na.jpg;x\n",
-            f"{{0}}: found no columns 'path' (columns: 'path;labels'), {COLUMNS}",
+            "im/a.jpg,x\na.jpg,x\n",
+            f"{{0}}: found no columns 'path' (columns: 'im/a.jpg', 'x'), {COLUMNS}; "
+            "the first line is of an image: put a line path,labels above",
         ),
         (
             "path,tags\na.jpg,x\n",
-            f"{{0}}: found no columns 'labels' (columns: 'path', 'tags'), {COLUMNS}",
+            f"{{0}}: found no columns 'labels' (columns: 'path', 'tags'), {COLUMNS}; "
+            "call 'tags' labels",
         ),
         (
             "path,labels,labels\na.jpg,x,y\n",
@@ -46,11 +49,32 @@ PARTS = "accepted are train, test, database, unlabelled or nothing"
         (HEAD + "\n\n,,\n", "{0}: found no rows, expected one for each image"),
         (
             HEAD + "a.jpg,x,\nb.jpg,y\n",
-            "{0}:3: found 2 cells, expected 3, one for each column of the first line",
+            "{0}:3: found 2 cells, expected 3, one for each column of the first line; "
+            "an empty cell still needs its delimiter",
         ),
         (
-            HEAD + "a.jpg,x,y,\n",
-            "{0}:2: found 4 cells, expected 3, one for each column of the first line",
+            HEAD + "a.jpg,x,train,y\n",
+            "{0}:2: found 4 cells, expected 3, one for each column of the first line; "
+            "a value with a comma in it needs double quotes",
+        ),
+        (
+            "path,labels\n0.jpg,sea\n1.jpg,'sea,sand'\n2.jpg,sand\n".replace("'", '"'),
+            "{0}: found 'sea,sand' and no '|' in any cell of 'labels', but ',' in 1 of "
+            "3, expected '|' between tags; data.separator=',' makes 2 classes instead "
+            "of 3",
+        ),
+        (
+            "path,labels\n0.jpg,haze\n1.jpg,haze road\n2.jpg,haze river\n"
+            "3.jpg,road river\n4.jpg,road\n5.jpg,haze road river\n",
+            "{0}: found 'haze road' and no '|' in any cell of 'labels', but ' ' in 4 "
+            "of 6, expected '|' between tags; data.separator=' ' makes 3 classes "
+            "instead of 6",
+        ),
+        (
+            "path,labels\n0.jpg,Sea\n1.jpg,sea\n",
+            "{0} column 'labels': found the class names 'Sea' and 'sea', which differ "
+            "only in upper and lower case or blanks, expected one name for one class: "
+            "rename one of them",
         ),
         (
             HEAD + "a.jpg,x,\n  ,y,\n",
@@ -61,8 +85,8 @@ PARTS = "accepted are train, test, database, unlabelled or nothing"
             "{0}:5: found 'a.jpg' as in {0}:2, expected each image once",
         ),
         (
-            HEAD + 'a.jpg,x,\n"b\nb.jpg",y,\nc.jpg,y,Test\n',
-            f"{{0}}:5: found the part 'Test', {PARTS}",
+            HEAD + 'a.jpg,x,train\n"b\nb.jpg",y,test\nc.jpg,y,Tests\n',
+            f"{{0}}:5: found the part 'Tests', {PARTS}",
         ),
         (HEAD + "a.jpg,x,all\n", f"{{0}}:2: found the part 'all', {PARTS}"),
         (
@@ -102,12 +126,14 @@ PARTS = "accepted are train, test, database, unlabelled or nothing"
         (
             HEAD + 'a.jpg,x,\n"b.jpg,y,\nc.jpg,"y",\n',
             "{0}:3: found a row that cannot be parsed (',' expected after '\"'), "
-            "expected cells with double quotes in pairs, if any",
+            "expected cells with double quotes in pairs, if any; a double quote in "
+            "line 3 closes only in line 4 or never",
         ),
         (
             HEAD + 'a.jpg,x,\n"b.jpg,y,\nc.jpg,y,\n',
             "{0}:3: found a row that cannot be parsed (unexpected end of data), "
-            "expected cells with double quotes in pairs, if any",
+            "expected cells with double quotes in pairs, if any; a double quote in "
+            "line 3 closes only in line 4 or never",
         ),
         (
             HEAD + f"a.jpg,x,\nb.jpg,{'y' * 200_000},\n",
@@ -116,15 +142,18 @@ PARTS = "accepted are train, test, database, unlabelled or nothing"
         ),
         (
             HEAD.encode() + b"a.jpg,x,\nb.jpg,caf\xe9,\n",
-            "{0}:3: found the byte 0xe9 at offset 35 of the file, expected UTF-8 text",
+            "{0}:3: found the byte 0xe9 at offset 35 of the file, expected UTF-8 text; "
+            "save it as UTF-8 (in Excel: CSV UTF-8)",
         ),
         (
             b"\xef\xbb\xbfpath,labels\n\xff.jpg,x,\n",
-            "{0}:2: found the byte 0xff at offset 15 of the file, expected UTF-8 text",
+            "{0}:2: found the byte 0xff at offset 15 of the file, expected UTF-8 text; "
+            "save it as UTF-8 (in Excel: CSV UTF-8)",
         ),
         (
-            "path,labels\n".encode("utf-16"),
-            "{0}:1: found the byte 0xff at offset 0 of the file, expected UTF-8 text",
+            "path,labels\n".encode("utf-16-le") + b"\0\xd8",
+            "{0}: found damaged UTF-16 text (unexpected end of data at offset 24), "
+            "expected text; save it as UTF-8",
         ),
     ],
 )
@@ -140,7 +169,8 @@ def test_mistakes_are_named(tmp_path, text, expected):
     [
         (
             {"path": ["a.jpg"], "label": ["x"]},
-            f": found no columns 'labels' (columns: 'path', 'label'), {COLUMNS}",
+            f": found no columns 'labels' (columns: 'path', 'label'), {COLUMNS}; call "
+            "'label' labels",
         ),
         (
             {"path": [1], "labels": ["x"]},

@@ -29,6 +29,7 @@ from ssah_jax.run.workdir import write_atomically
 
 MEASURED = {
     "map": "mAP, expected over ties",
+    "map_answerable": "mAP without queries that nothing answers",
     "map_stable": "mAP, stable order",
     "map_optimistic": "mAP, best order of ties",
     "map_pessimistic": "mAP, worst order of ties",
@@ -47,6 +48,8 @@ RUN = {
     "num_database": "Database images",
     "num_labelled": "Labelled images",
     "labels_per_class": "Labels a class (0: all)",
+    "num_unanswerable": "Queries that share no class with the database (count 0)",
+    "num_leaks": "Queries taken out of database and training",
     "num_missing": "Images listed and not on disk",
     "num_skipped": "Images that could not be read",
     "seed": "Seed",
@@ -77,8 +80,8 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
 
     Args:
         workdir: the directory of a run. Read are `config.json`, `model.json`,
-            `metrics.jsonl`, `results.json`, `gallery/gallery.json` with its pictures
-            and `strips/step_*.png`; whatever is missing is left out.
+            `data.json`, `metrics.jsonl`, `results.json`, `strips/step_*.png` and
+            `gallery/gallery.json` with its pictures; whatever is missing is left out.
 
     Returns:
         The path of the page.
@@ -98,6 +101,7 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
         title=_title({**config, **results}),
         measured=_table(results, MEASURED),
         run=_table(results, RUN | {key: key for key in results if key in others}),
+        data=_read_object(workdir / "data.json").get("said", []),
         training=training_plots(rows),
         retrieval=retrieval_plots(results),
         codes=_code_table(statistics) if statistics else [],
