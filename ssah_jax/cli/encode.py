@@ -195,7 +195,6 @@ def find_names(
     """
     from ssah_jax.data.finding import PassedOver, describe_passed_over
     from ssah_jax.data.images import printable
-    from ssah_jax.data.listing import file_identity
     from ssah_jax.data.source import DataError
 
     aside = passed_over if passed_over is not None else PassedOver()
@@ -206,13 +205,14 @@ def find_names(
             f"{printable(' '.join(arguments))}: found no images"
             f"{f' ({described})' if described else ''}, expected at least one"
         )
-    first: dict[object, str] = {}
+    first: dict[str, str] = {}
     folder = functools.cache(os.path.realpath)
     for name in names:
         parent, base = os.path.split(name)
         file = os.path.join(folder(parent or "."), base)
-        # A link that leads nowhere has its path alone.
-        known = first.setdefault(file_identity(name) or file, name)
+        known = first.setdefault(
+            os.path.realpath(file) if os.path.islink(file) else file, name
+        )
         if known != name and repeated is not None:
             repeated.append(f"{printable(name)}: is {printable(known)}, left out")
     return list(first.values())
