@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_oracles import normal
 
 from ssah_jax import similarity
 
@@ -16,10 +17,6 @@ LABELS = np.array(
     [[1, 0, 0], [0, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 1], [1, 0, 0]], np.float32
 )
 ONE_LABEL = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
-
-
-def normal(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def posterior(seed, rows=6, classes=3, multi_label=False):

@@ -1,7 +1,6 @@
 """The page of `ssah search --html`: names as text, complete in itself."""
 
 import base64
-import html.parser
 import io
 import os
 import shutil
@@ -9,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from html_page import Page
 from PIL import Image
 from search_cases import (
     RESULTS,
@@ -17,35 +17,6 @@ from search_cases import (
 )
 
 from ssah_jax.cli.result_page import render
-
-
-class Page(html.parser.HTMLParser):
-    """Tags with their attributes, and text, of a page that must be well-formed."""
-
-    VOID = ("meta", "img", "br")
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture

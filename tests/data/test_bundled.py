@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from image_files import one_line
 
 from ssah_jax.data.bundled import digits, idx_directory, synthetic_images
 from ssah_jax.data.idx import read_idx
@@ -45,12 +46,6 @@ def write_toy(directory, *, joint="-", suffix="", **replaced):
 def in_part(source, part):
     """Images and labels of a part."""
     return source.images[source.parts[part]], source.labels[source.parts[part]]
-
-
-def one_line(error):
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 # --- IDX files -----------------------------------------------------------------------

@@ -2,16 +2,15 @@
 
 import dataclasses
 import hashlib
-import http.server
 import io
 import os
 import tarfile
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tree_tfds
+from file_server import serving
 from tree_tfds import left_over
 
 from ssah_jax.data import archives as archives_lib
@@ -135,54 +134,17 @@ def test_urls_are_mapped_by_the_name_that_is_known(tmp_path):
 # Downloads.
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`, in ranges too, and remembers what was asked for."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files = files
-        self.asked: list[tuple[str, str | None]] = []
-        self.cut = False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.server.asked.append((self.path, wanted))
-        content = self.server.files.get(self.path)
-        if content is None:
-            self.send_error(404)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        end = len(content) // 2 if self.server.cut else len(content)
-        self.wfile.write(content[start:end])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server({}) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with serving() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def test_download_goes_on_where_it_was_cut(tmp_path, server):
     content = np.random.default_rng(0).bytes(3_000_000)
-    server.files["/x.bin"] = content
-    url = f"{server.url}/x.bin"
+    server.files["x.bin"] = content
+    url = server.url("x.bin")
     server.cut = True
     known = {url: known_of(content)}
     with pytest.raises(DataError, match=r"cannot download .*x\.bin .*--from DIR"):
@@ -200,15 +162,15 @@ def test_download_goes_on_where_it_was_cut(tmp_path, server):
 
 
 def test_download_of_something_else_is_thrown_away(tmp_path, server):
-    server.files["/x.bin"] = b"<html>please log in</html>"
-    url = f"{server.url}/x.bin"
+    server.files["x.bin"] = b"<html>please log in</html>"
+    url = server.url("x.bin")
     with pytest.raises(DataError, match=r"found 26 bytes, expected 3.*--from DIR"):
         local(None, {url: known_of(b"abc")}, root=tmp_path).download(url)
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
 def test_download_that_is_refused(tmp_path, server):
-    url = f"{server.url}/gone.bin"
+    url = server.url("gone.bin")
     with pytest.raises(DataError, match=rf"cannot download {url} \(404 .*--from DIR"):
         local(None, {}, root=tmp_path).download(url)
 
@@ -257,8 +219,8 @@ def test_prepare_from_a_server_and_again_without(tmp_path, server, monkeypatch):
 
     tree_tfds.cifar10(tmp_path)
     name = "cifar-10-binary.tar.gz"
-    server.files[f"/{name}"] = (tmp_path / name).read_bytes()
-    info = find_builder("cifar10")._cifar_info._replace(url=f"{server.url}/{name}")
+    server.files[name] = (tmp_path / name).read_bytes()
+    info = find_builder("cifar10")._cifar_info._replace(url=server.url(name))
     monkeypatch.setattr(cifar.Cifar10, "_cifar_info", info)
     summary = prepare("cifar10", data_dir=str(tmp_path / "data"))
     assert summary.splits == {"train": 100, "test": 50}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from image_files import one_line, picture
 
 from ssah_jax.data import folder
 from ssah_jax.data.finding import describe_passed_over
@@ -26,19 +26,6 @@ def touch(directory, *names):
         if not name.endswith("/"):
             open(path, "wb").close()
     return directory
-
-
-def picture(colour):
-    """Of 16 x 6 pixels, with a blue left edge that the centre square lacks."""
-    image = Image.new("RGB", (16, 6), colour)
-    image.paste((0, 0, 255), (0, 0, 2, 6))
-    return image
-
-
-def one_line(error):
-    text = str(error.value)
-    assert text.isprintable()
-    return text
 
 
 def content_of(source):

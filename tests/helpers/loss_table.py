@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from loss_oracles import normal
 
 from ssah_jax import losses
 
@@ -91,10 +92,6 @@ LOSSES = {
     "bit_balance": of_codes(losses.bit_balance, "bit", permutes=False),
     "bit_independence": of_codes(losses.bit_independence, "bit", permutes=False),
 }
-
-
-def normal(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def multi_hot(seed, rows):

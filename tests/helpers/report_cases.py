@@ -1,49 +1,12 @@
-"""A workdir to report on, and a reader of pages that checks them."""
+"""A workdir to report on."""
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 
 from ssah_jax.run.report.gallery import Gallery, write_gallery
 from ssah_jax.run.report.pictures import draw_picture
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and collects what the tests look at."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.source = path.read_text()
-        self.feed(self.source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-    def labels(self) -> list[str]:
-        return [
-            attrs.get("aria-label") or "" for tag, attrs in self.tags if tag == "svg"
-        ]
 
 
 def make_results() -> dict:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import one_line
 
 from ssah_jax import retrieval
 from ssah_jax.retrieval import (
@@ -37,11 +38,6 @@ def write(path, ids, codes, labels=None, *, fingerprint="f", **options):
     ) as writer:
         writer.write(ids, codes, labels)
         writer.finish()
-
-
-def one_line(error):
-    assert str(error.value) and "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize("bits", [1, 8, 12, 48, 100])

@@ -1,18 +1,17 @@
 """Weights from a hub and from URLs: where they are kept, and what is told."""
 
 import hashlib
-import http.server
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import safetensors.numpy
 from commands import ROOT, environment
+from file_server import Server, serving
 from weight_files import FLOATS, complaint, written
 
 from ssah_jax.networks.pretrained import (
@@ -40,43 +39,10 @@ def test_what_is_nowhere_is_told(spec):
     assert text.startswith(f"{spec!r}: found no such file, accepted are hf:OWNER/")
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` by name, and counts how often."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.cut = 0
-        self.requests = 0
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/models/{name}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.requests += 1
-        content = self.server.files.get(self.path.rpartition("/")[2])
-        if content is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: len(content) - self.server.cut])
-
-    def log_message(self, *arguments) -> None:
-        pass
-
-
 @pytest.fixture
 def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
+    with serving() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -109,12 +75,12 @@ def test_urls_are_downloaded_once(server, cache):
     path = locate(server.url(NAME))
     assert path == cache / NAME and path.read_bytes() == CONTENT
     assert locate(server.url(NAME) + "?x=1") == path
-    assert server.requests == 1
+    assert len(server.asked) == 1
     assert os.listdir(cache) == [NAME]
     # One that was damaged since, or brought here half, is downloaded again.
     path.write_bytes(CONTENT[:100])
     assert locate(server.url(NAME)).read_bytes() == CONTENT
-    assert server.requests == 2
+    assert len(server.asked) == 2
 
 
 def test_another_file_than_expected_is_not_kept(server, cache):
@@ -130,12 +96,12 @@ def test_another_file_than_expected_is_not_kept(server, cache):
 
 def test_interrupted_downloads_are_not_kept(server, cache, monkeypatch):
     server.files[NAME] = CONTENT
-    server.cut = 1000
+    server.cut = True
     text = complaint(locate, server.url(NAME))
     assert f"cannot download {server.url(NAME)} (" in text
     assert "`ssah weights" in text and "on another machine" in text
     assert os.listdir(cache) == []
-    server.cut = 0
+    server.cut = False
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("tqdm.tqdm.update", interrupt)
         locate(server.url(NAME))

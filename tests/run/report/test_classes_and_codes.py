@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 import pytest
+from html_page import Page
 from matplotlib.image import imread
-from report_cases import Page, fill, make_gallery, make_results
+from report_cases import fill, make_gallery, make_results
 
 from ssah_jax.run.report.pictures import draw_strip
 from ssah_jax.run.report.run_page import write_report

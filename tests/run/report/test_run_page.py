@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_cases import Page, fill, make_gallery, make_results
+from html_page import Page
+from report_cases import fill, make_gallery, make_results
 
 from ssah_jax.run.report.pictures import draw_strip
 from ssah_jax.run.report.run_page import write_report
