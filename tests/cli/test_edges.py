@@ -193,8 +193,8 @@ def test_mistakes_in_arguments(capsys, words, message):
 # Paths.
 
 PATHS = {
-    "train": ["--workdir"],
-    "eval": ["--workdir", "--checkpoint"],
+    "train": ["--workdir", "--data", "--from-run"],
+    "eval": ["--workdir", "--checkpoint", "--data", "--queries", "--database"],
     "prepare": ["--data-dir", "--from"],
     "features": ["--out", "--weights"],
     "encode": ["--workdir", "--out", "IMAGES"],
