@@ -31,7 +31,4 @@ def get_config(presets: str = "") -> ConfigDict:
     config.data.std = (0.376,)
     config.data.max_shift = 1
     config.eval.every = 250
-    # Images of 8 pixels bear less: the better of two ranges on validation queries.
-    config.pace.start = 0.05
-    config.pace.end = 0.1
     return presets_lib.with_presets(config, presets, smoke=SMOKE)

@@ -33,7 +33,4 @@ def get_config(presets: str = "") -> ConfigDict:
     config.data.flip = True
     # Images are aligned, so that pixels tell which ones are alike.
     config.loss.consistent_spread = 1.0
-    config.loss.consistent = 0.5
-    config.loss.gate = 0.95
-    config.loss.hard = 0.2
     return presets_lib.with_presets(config, presets, smoke=SMOKE)

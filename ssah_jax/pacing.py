@@ -1,4 +1,4 @@
-"""The self-paced policy: how hard a sample is, whether it counts, what comes next.
+"""The self-paced policy: how hard a sample is, how hard the next ones are to be.
 
 Hardness is a share of bits, so that one threshold serves labelled and unlabelled
 images and every K.
@@ -6,13 +6,13 @@ images and every K.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from ssah_jax.similarity import cosine, unit_rows
 from ssah_jax.types import PaceState
 
-WEIGHT_KINDS = ("hard", "linear", "log")
-"""Accepted self-paced regularisers."""
+LARGEST = 0.5
+"""Of thresholds: the share of bits that a code of chance has wrong."""
 
 
 def bit_flips(
@@ -63,124 +63,70 @@ def pair_hardness(
     return row_mean(where & similar) - row_mean(where & ~similar)
 
 
-def self_paced_weight(
-    hardness: Float[Array, "B"],
-    threshold: Float[Array, ""],
-    *,
-    kind: str = "hard",
-) -> Float[Array, "B"]:
-    """How much each sample counts, given the age of the learner, `[B]` in [0, 1].
-
-    Minimisers of `v h + f(v; lambda)` over v in [0, 1] for the usual self-paced
-    regularisers f: "hard" `1[h <= lambda]` ("Self-Paced Learning for Latent Variable
-    Models", NIPS 2010), "linear" `max(0, 1 - h / lambda)`, and "log"
-    `log(h + zeta) / log(zeta)` with `zeta = 1 - lambda` ("Easy Samples First",
-    ACM MM 2014). A constant of the gradient: the weights are chosen, then the loss is
-    minimised.
+def init_pace(start: float, target: float) -> PaceState:
+    """The policy before the first step: nothing speaks for any change.
 
     Args:
-        hardness: `[B]`; negative values count as 0.
-        threshold: lambda, in (0, 1) for "log" and (0, inf) otherwise.
-        kind: one of `WEIGHT_KINDS`.
-
-    Raises:
-        ValueError: if `kind` is unknown.
+        start: threshold, a share of bits in (0, 0.5].
+        target: see `follow_recognition`.
     """
-    h = jax.lax.stop_gradient(jnp.maximum(hardness, 0.0))
-    threshold = jax.lax.stop_gradient(threshold)
-    within = h <= threshold
-    if kind == "hard":
-        return within.astype(jnp.float32)
-    if kind == "linear":
-        return jnp.maximum(0.0, 1.0 - h / jnp.maximum(threshold, 1e-6))
-    if kind == "log":
-        zeta = 1.0 - jnp.clip(threshold, 1e-3, 1.0 - 1e-3)
-        weight = jnp.log(jnp.minimum(h + zeta, 1.0)) / jnp.log(zeta)
-        return jnp.where(within, weight, 0.0)
-    raise ValueError(f"kind: found {kind!r}, accepted are {', '.join(WEIGHT_KINDS)}")
-
-
-def init_pace(start: float) -> PaceState:
-    """The policy before the first step: threshold `start`, nothing mastered yet."""
+    # Distinct buffers: what is donated may stand in a state only once.
     return PaceState(
         threshold=jnp.asarray(start, jnp.float32),
-        mastered=jnp.zeros(()),
-        hardness=jnp.zeros(()),
+        multiplier=jnp.zeros(()),
+        hardness=jnp.full((), start, jnp.float32),
+        recognised=jnp.full((), target, jnp.float32),
     )
 
 
-def update_by_feedback(
-    pace: PaceState,
-    mastered: Float[Array, ""],
-    hardness: Float[Array, ""],
-    *,
-    target: float = 0.6,
-    tolerance: float = 0.1,
-    rate: float = 5e-4,
-    low: float = 0.02,
-    high: float = 0.3,
-    decay: float = 0.95,
+def dual_ascent(
+    pace: PaceState, hardness: Float[Array, ""], *, rate: float, decay: float = 0.9
 ) -> PaceState:
-    """Move the threshold by how many samples stay under it.
+    """Move the multiplier of the constraint that mean hardness is the threshold.
 
-    While the running share of samples no harder than the threshold is within
-    `tolerance` of `target`, H-Net masters what it is given and A-Net keeps up: the
-    threshold rises by `rate`. Fewer are mastered: H-Net does not keep up, and the
-    threshold waits. More are: no deformation that A-Net knows reaches the threshold
-    any longer, and it falls by `rate`, because a threshold above everything paces
-    nothing.
+    By `rate (lambda - h) / max(lambda, h)`, h being a running mean: a relative gap
+    within [-1, 1] wherever h >= 0. The multiplier grows while samples are too easy and
+    falls while they are too hard; it rests where the constraint holds. So the
+    temperature of soft actor-critic finds its entropy
+    (https://arxiv.org/abs/1812.05905).
 
     Args:
         pace: the policy so far.
-        mastered: share of this step's generated samples no harder than the threshold,
-            [0, 1].
-        hardness: their mean hardness, a share of bits; only recorded.
-        target: share to be mastered; samples whose *mean* is at the threshold have
-            somewhat more than half.
-        tolerance: deviation from it at which the threshold still rises.
-        rate: change of a step, a share of bits.
-        low: smallest threshold.
-        high: largest threshold.
-        decay: of the running means, in [0, 1).
+        hardness: mean over this step's generated samples, a share of bits.
+        rate: of the multiplier, in 1 / (share of bits).
+        decay: of the running mean, in [0, 1).
     """
-    mastered = decay * pace.mastered + (1.0 - decay) * mastered
-    hardness = decay * pace.hardness + (1.0 - decay) * hardness
-    rises = jnp.abs(mastered - target) <= tolerance
-    falls = mastered > target + tolerance
-    move = rate * (rises.astype(jnp.float32) - falls.astype(jnp.float32))
-    threshold = jnp.clip(pace.threshold + move, low, high)
-    return PaceState(threshold=threshold, mastered=mastered, hardness=hardness)
+    mean = decay * pace.hardness + (1.0 - decay) * hardness
+    gap = (pace.threshold - mean) / jnp.maximum(pace.threshold, mean)
+    return pace.replace(hardness=mean, multiplier=pace.multiplier + rate * gap)
 
 
-def update_by_schedule(
+def follow_recognition(
     pace: PaceState,
-    mastered: Float[Array, ""],
-    hardness: Float[Array, ""],
-    step: Int[Array, ""],
+    recognised: Float[Array, ""],
+    evidence: Float[Array, ""],
     *,
-    start: float,
-    end: float,
-    steps: int,
+    target: float,
+    rate: float,
     decay: float = 0.95,
 ) -> PaceState:
-    """Move the threshold linearly from `start` to `end` over `steps` steps.
+    """Raise the threshold while hard samples are still recognised, lower it while not.
+
+    `log lambda` moves by `rate (r - target)`, r being the running mean of the share
+    of hard samples that H-Net gives the class which the teacher is sure the clean
+    image has. A digit 6 turned by 180 degrees is no hard 6: what is not recognised
+    any longer teaches nothing.
 
     Args:
         pace: the policy so far.
-        mastered: share of this step's samples no harder than the threshold; only
-            recorded.
-        hardness: their mean hardness; only recorded.
-        step: completed steps, this one not counted.
-        start: threshold at step 0.
-        end: threshold from step `steps` on.
-        steps: length of the ramp, at least 1.
-        decay: of the running means, in [0, 1).
+        recognised: of this step's samples, [0, 1].
+        evidence: share of images that this was seen on, [0, 1]; the running mean
+            follows the less, the fewer there are, and not at all if there are none.
+        target: share to be recognised, in [0, 1].
+        rate: of the logarithm of the threshold.
+        decay: of the running mean where all images count, in [0, 1).
     """
-    # float32 by name: an int32 step would make the threshold weakly typed, and the
-    # next step would be compiled anew.
-    share = jnp.clip((step.astype(jnp.float32) + 1.0) / steps, 0.0, 1.0)
-    return PaceState(
-        threshold=start + share * (end - start),
-        mastered=decay * pace.mastered + (1.0 - decay) * mastered,
-        hardness=decay * pace.hardness + (1.0 - decay) * hardness,
-    )
+    step = (1.0 - decay) * evidence
+    mean = pace.recognised + step * (recognised - pace.recognised)
+    threshold = pace.threshold * jnp.exp(rate * (mean - target))
+    return pace.replace(recognised=mean, threshold=jnp.minimum(threshold, LARGEST))

@@ -114,6 +114,20 @@ def class_posterior(
     return jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits, axis=-1)
 
 
+def predicted_labels(
+    logits: Float[Array, "B C"], *, multi_label: bool
+) -> Bool[Array, "B C"]:
+    """The labels that logits speak for, `[B, C]`: the largest, or all above even odds.
+
+    Args:
+        logits: of the classes, `[B, C]`; of several equal largest the first counts.
+        multi_label: whether an image may have several labels.
+    """
+    if multi_label:
+        return logits > 0
+    return jnp.argmax(logits, axis=-1)[:, None] == jnp.arange(logits.shape[-1])
+
+
 def align_posterior(
     posterior: Float[Array, "B C"],
     prior: Float[Array, "C"],

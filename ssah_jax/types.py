@@ -144,14 +144,16 @@ class PaceState(Record):
 
     Attributes:
         threshold: lambda, the mean hardness that A-Net aims at, a share of bits in
-            [0, 1]; H-Net accepts samples of some times that.
-        mastered: running mean of the share of generated samples no harder, [0, 1].
-        hardness: running mean of their hardness, [-2, 2].
+            (0, 0.5].
+        multiplier: beta, of the constraint that it does; any real, 0 for uniform draws.
+        hardness: running mean of the samples' hardness, [-2, 2].
+        recognised: running mean of the share of them that H-Net recognises, [0, 1].
     """
 
     threshold: Float[Array, ""]
-    mastered: Float[Array, ""]
+    multiplier: Float[Array, ""]
     hardness: Float[Array, ""]
+    recognised: Float[Array, ""]
 
 
 class AlignmentState(Record):
@@ -184,7 +186,7 @@ class TrainState(Record):
             a hash loss without centres.
         ties: bits of a centre on which an image's labels disagree, `[K]` in {-1, +1}.
         bank: a `losses.CodeBank` of earlier labelled codes ({} without one).
-        pace: the self-paced threshold and its running means.
+        pace: the self-paced threshold, A-Net's multiplier and their running means.
         alignment: class marginals of the pseudo-labels.
     """
 

@@ -59,12 +59,12 @@ class _Terms:
     point_margin: float = _option(_SSAH["point_margin"])
     quantisation: float = _option(_SSAH["quantisation"])
     hard: float = field(
-        1.0,
+        0.2,
         "weight of similarity on paced generated labelled images",
         at_least(0),
     )
     consistent: float = field(
-        1.0, "weight of the consistent loss towards class centres", at_least(0)
+        0.5, "weight of the consistent loss towards class centres", at_least(0)
     )
     consistent_pair: float = field(
         0.0,
@@ -95,7 +95,7 @@ class _Terms:
         between(-1, 1),
     )
     gate: float = field(
-        0.9, "probability from which the teacher is believed", between(0.5, 1)
+        0.95, "probability from which the teacher is believed", between(0.5, 1)
     )
     align: bool = field(True, "align the teacher's class distribution with the labels'")
     ramp: float = field(

@@ -8,7 +8,6 @@ from ssah_jax.config.constraints import (
     at_least,
     between,
     by_rule,
-    more_than,
     one_of,
 )
 from ssah_jax.config.data import DataConfig
@@ -67,9 +66,6 @@ class HNetConfig:
         return stages if self.frozen == -1 else self.frozen
 
 
-_FLOOR = between(0, 1)
-
-
 @dataclasses.dataclass(frozen=True)
 class ANetConfig:
     """The adversarial network and the deformations it may choose."""
@@ -80,43 +76,19 @@ class ANetConfig:
         'family, "none" makes no hard samples',
         one_of("anet", "random", "none"),
     )
-    candidates: int = field(
-        1,
-        'deformations that kind "random" draws for each image; the hardest that H-Net '
-        "accepts is taken, at the price of as many forward passes",
-        at_least(1),
-    )
-    trainer: str = field(
-        "score",
-        'estimator of A-Net\'s gradient through the draw: "straight_through", or '
-        '"score" (the score function, which tries instead of extrapolating)',
-        one_of("score", "straight_through"),
-    )
     width: int = field(16, "channels of its trunk", at_least(1))
     scales: tuple[float, ...] = field(
-        (0.2, 0.35, 0.5),
+        (0.3, 0.5, 0.7),
         "window sides as shares of the image's",
         between(0, 1, "()"),
     )
     grid: int = field(7, "G, window positions a side", at_least(1))
     blocks: int = field(1, "A, rotated blocks", at_least(1), SQUARE)
-    angle_bins: int = field(7, "N, bins of angles", at_least(1))
-    max_degrees: float = field(30.0, "largest angle, in degrees", between(0, 180))
-    temperature: float = field(1.0, "of the Gumbel-softmax relaxation", more_than(0))
+    angle_bins: int = field(15, "N, bins of angles", at_least(1))
+    max_degrees: float = field(90.0, "largest angle, in degrees", between(0, 180))
     fill: str = field("zero", "what a window shows", one_of("zero", "mean", "noise"))
     border: str = field(
         "zeros", "what lies outside a rotated image", one_of("zeros", "edge")
-    )
-    entropy_floor: float = field(
-        0.3, "least entropy of each image's choices, a share of the maximum", _FLOOR
-    )
-    scale_entropy_floor: float = field(
-        0.98, "least entropy of the scales' mean over the batch", _FLOOR
-    )
-    position_entropy_floor: float = field(0.98, "the same of window positions", _FLOOR)
-    angle_entropy_floor: float = field(0.98, "the same of angles", _FLOOR)
-    entropy_weight: float = field(
-        1.0, "of both penalties beside the pursuit of the threshold", at_least(0)
     )
 
 
@@ -129,17 +101,6 @@ def frozen_stages_exist(hnet: HNetConfig) -> None:
             "hnet.frozen",
             hnet.frozen,
             f"for {hnet.backbone} are 0 to {stages} stages, or -1 for all",
-        )
-
-
-@rule
-def no_gradient_through_frozen_stages(hnet: HNetConfig, anet: ANetConfig) -> None:
-    """Raise ConfigError if A-Net waits for a gradient that a frozen stage stops."""
-    if hnet.frozen and (anet.kind, anet.trainer) == ("anet", "straight_through"):
-        raise wrong(
-            "anet.trainer",
-            anet.trainer,
-            f"is score while config.hnet.frozen is {hnet.frozen}",
         )
 
 
@@ -191,17 +152,6 @@ def features_are_no_images(
         found = get(group, name.partition(".")[2])
         if found != wanted:
             raise wrong(name, repr(found), f"is {wanted!r} with stored features")
-
-
-@rule
-def only_random_has_candidates(anet: ANetConfig) -> None:
-    """Raise ConfigError if an adversary that draws once is to choose among several."""
-    if anet.candidates > 1 and anet.kind != "random":
-        raise wrong(
-            "anet.candidates",
-            anet.candidates,
-            f"is 1 with anet.kind = {anet.kind!r}",
-        )
 
 
 def check_others_weights(hnet: HNetConfig) -> None:

@@ -15,7 +15,7 @@ class OptimConfig:
         "H-Net's largest; warms up linearly, falls as a cosine to 0",
         more_than(0),
     )
-    anet_learning_rate: float = field(1e-3, "A-Net's, constant", at_least(0))
+    anet_learning_rate: float = field(3e-3, "A-Net's, constant", at_least(0))
     warmup: float = field(0.05, "share of all steps of the warm-up", between(0, 1))
     weight_decay: float = field(5e-4, "of H-Net's matrices and kernels", at_least(0))
     clip_norm: float = field(

@@ -6,10 +6,8 @@ them. State is explicit: centres, a memory bank. docs/losses.md has examples.
 """
 
 from ssah_jax.losses.adversarial import (
-    entropy_floor,
-    normalised_entropy,
+    categorical_entropy,
     score_function_loss,
-    threshold_pursuit,
 )
 from ssah_jax.losses.bank import CodeBank, init_bank, update_bank
 from ssah_jax.losses.centres import (
@@ -73,6 +71,7 @@ __all__ = [
     "balanced_pair_mean",
     "bit_balance",
     "bit_independence",
+    "categorical_entropy",
     "centre_consistency",
     "class_centres",
     "code_balance",
@@ -88,7 +87,6 @@ __all__ = [
     "dsh_loss",
     "dtsh_loss",
     "dtsh_sampled_loss",
-    "entropy_floor",
     "follow_class_means",
     "graph_pairs",
     "greedyhash_loss",
@@ -102,7 +100,6 @@ __all__ = [
     "merged_centres",
     "mihash_loss",
     "minimum_distance",
-    "normalised_entropy",
     "orthohash_loss",
     "pair_consistency",
     "pair_posterior",
@@ -115,7 +112,6 @@ __all__ = [
     "ssdph_loss",
     "straight_through_sign",
     "talr_loss",
-    "threshold_pursuit",
     "triplet_margin_loss",
     "update_bank",
     "valid_anchors",

@@ -1,11 +1,12 @@
-"""What A-Net minimises on one batch, and the search that it must match.
+"""What A-Net minimises on one batch.
 
-Values are this device's share of the global one (see `ssah_jax.losses.reduce`), and
-have no gradient on H-Net's parameters.
+The most open distribution of deformations whose mean hardness is the threshold: the
+maximum of entropy under one constraint, `pi(d | x) ~ exp(beta h(d, x))`. Values are
+this device's share of the global one (see `ssah_jax.losses.reduce`).
 """
 
+import math
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,184 +16,107 @@ from jaxtyping import Array, Float
 from ssah_jax import losses, transforms
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import all_sum, masked_mean
-from ssah_jax.method.codes import CleanCodes, batch_hardness, hash_images
-from ssah_jax.method.views import Generated, Views, generate, max_angle, propose
+from ssah_jax.method.views import Generated, Views, max_angle, propose
 from ssah_jax.types import DeformationLogits, Metrics, Params, TrainState
-
-
-class Outcome(NamedTuple):
-    """What H-Net made of a batch's hard samples; A-Net learns from it.
-
-    Attributes:
-        clean: codes of the clean images.
-        hardness: of the generated samples, `[L + U]`.
-    """
-
-    clean: CleanCodes
-    hardness: Float[Array, "B"]
 
 
 def anet_objective(
     anet_params: Params,
-    hnet_params: Params,
     state: TrainState,
     views: Views,
     generated: Generated,
-    outcome: Outcome,
+    hardness: Float[Array, "B"],
     *,
     config: Config,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """A-Net's loss: mean hardness at the threshold, from choices that stay open.
+    """A-Net's loss: `-H(pi(. | x)) - beta h`, beta being the state's multiplier.
+
+    H-Net has no part in it but through hardness, a number: the gradient through the
+    draw is the score function's.
 
     Args:
         anet_params: A-Net's parameters, which are differentiated.
-        hnet_params: H-Net's, through which hardness is seen; constants.
         state: everything else; constants.
         views: the batch.
         generated: its hard samples; constants.
-        outcome: what H-Net made of them; constants.
+        hardness: of these, labelled ones first, `[L + U]`; a constant.
         config: of the run.
         axis_name: mapped axis.
     """
-    hnet_params, generated, outcome = stop_gradient((hnet_params, generated, outcome))
-    if config.anet.trainer == "straight_through":
-        pursuit, logits = _straight_through(
-            anet_params, hnet_params, state, views, outcome, config, axis_name
-        )
-        total = pursuit
-    else:
-        logits = propose(anet_params, views, config=config)
-        total, pursuit = _score_function(
-            logits, state, generated, outcome, config, axis_name
-        )
-    floors, metrics = _floors(logits, config, axis_name)
-    total += config.anet.entropy_weight * floors
-    return total, metrics | {"loss/pursuit": pursuit, "loss/floors": floors}
-
-
-def _pursue(
-    hardness: Float[Array, "B"], state: TrainState, axis_name: str | None
-) -> Float[Array, "B"]:
-    """Each sample's share in bringing the mean hardness to the threshold."""
-    mean = masked_mean(stop_gradient(hardness), axis_name=axis_name)
-    reached = all_sum(mean, axis_name)
-    return losses.threshold_pursuit(hardness, state.pace.threshold, reached)
-
-
-def _straight_through(
-    anet_params: Params,
-    hnet_params: Params,
-    state: TrainState,
-    views: Views,
-    outcome: Outcome,
-    config: Config,
-    axis_name: str | None,
-) -> tuple[Float[Array, ""], DeformationLogits]:
-    """The pursuit, differentiable through H-Net and the images; and A-Net's logits."""
-    again = generate(anet_params, views, config=config)
-    hard, _ = hash_images(
-        hnet_params,
-        state.batch_stats,
-        again.images,
-        domain="generated",
-        config=config,
-        axis_name=axis_name,
-    )
-    hardness = batch_hardness(hard, outcome.clean, views.label, axis_name=axis_name)
-    each = _pursue(hardness, state, axis_name)
-    return masked_mean(each, axis_name=axis_name), again.logits
-
-
-def _score_function(
-    logits: DeformationLogits,
-    state: TrainState,
-    generated: Generated,
-    outcome: Outcome,
-    config: Config,
-    axis_name: str | None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The pursuit, differentiable in the probability of what was drawn; its value."""
+    state, generated, hardness = stop_gradient((state, generated, hardness))
     mean = partial(masked_mean, axis_name=axis_name)
-    each = _pursue(outcome.hardness, state, axis_name)
-    pursuit = mean(each)
+    logits = propose(anet_params, views, config=config)
     log_probability = jax.vmap(
         partial(transforms.deformation_log_probability, max_angle=max_angle(config))
     )(logits, generated.deformations)
-    baseline = all_sum(pursuit, axis_name)
-    loss = losses.score_function_loss(log_probability, each, baseline)
-    return mean(loss), pursuit
+    multiplier = state.pace.multiplier
+    baseline = _stream_means(hardness, len(views.label), axis_name)
+    pursuit = losses.score_function_loss(
+        log_probability, -multiplier * hardness, -multiplier * baseline
+    )
+    entropies = deformation_entropy(logits)
+    loss = mean(pursuit - sum(entropies.values()))
+    return loss, _openness(entropies, logits, axis_name)
 
 
-def _floors(
-    logits: DeformationLogits, config: Config, axis_name: str | None
-) -> tuple[Float[Array, ""], Metrics]:
-    """Shortfall of entropies below their floors, summed; and the entropies."""
-    mean = partial(masked_mean, axis_name=axis_name)
-    devices = all_sum(1, axis_name)
+def deformation_entropy(logits: DeformationLogits) -> dict[str, Float[Array, "B"]]:
+    """Entropy of each image's choices in nats, `[B]`: their sum is that of the draw.
+
+    Of the scale, of the position given the scale, and of the angles of all blocks.
+
+    Args:
+        logits: scale `[B, S]`, position `[B, S, G, G]`, angle `[B, A, N]`.
+    """
+    entropy = losses.categorical_entropy
+    given = entropy(logits.position.reshape(*logits.scale.shape, -1))
+    return {
+        "scale": entropy(logits.scale),
+        "position": jnp.sum(jax.nn.softmax(logits.scale, axis=-1) * given, axis=-1),
+        "angle": jnp.sum(entropy(logits.angle), axis=-1),
+    }
+
+
+def _stream_means(
+    hardness: Float[Array, "B"], number: int, axis_name: str | None
+) -> Float[Array, "B"]:
+    """Mean hardness of the labelled images, then of the others, in each one's place.
+
+    What is hard with labels is in the unit of what is hard without, not of its mean.
+    """
+
+    def mean(values: Array) -> Array:
+        whole = all_sum(masked_mean(values, axis_name=axis_name), axis_name)
+        return jnp.full(len(values), whole)
+
+    return jnp.concatenate([mean(hardness[:number]), mean(hardness[number:])])
+
+
+def _openness(
+    entropies: dict[str, Float[Array, "B"]],
+    logits: DeformationLogits,
+    axis_name: str | None,
+) -> Metrics:
+    """Entropies over their maxima: of an image, and of the mean over the batch.
+
+    An adversary that answers every image alike has as little of the second as of the
+    first.
+    """
     batch, num_scales = logits.scale.shape
     heads = {
-        "scale": logits.scale[:, None],
+        "scale": logits.scale,
         "position": logits.position.reshape(batch, num_scales, -1),
         "angle": logits.angle,
     }
-    floors, metrics = jnp.zeros(()), {}
+    metrics: Metrics = {}
     for name, head in heads.items():
-        each = losses.entropy_floor(head, floor=config.anet.entropy_floor)
-        # The mean choice over the global batch: an adversary that answers every
-        # image alike has a low entropy here even if single answers are open.
-        share = jnp.mean(jax.nn.softmax(head, axis=-1), axis=0) / devices
-        overall = jnp.log(jnp.maximum(all_sum(share, axis_name), 1e-9))
-        floor = getattr(config.anet, f"{name}_entropy_floor")
-        spread = losses.entropy_floor(overall, floor=floor)
-        floors += mean(each) + jnp.mean(spread) / devices
-        metrics[f"entropy/{name}"] = mean(losses.normalised_entropy(head))
-        metrics[f"entropy/{name}_batch"] = (
-            jnp.mean(losses.normalised_entropy(overall)) / devices
-        )
-    return floors, metrics
-
-
-def hardest_accepted(
-    state: TrainState,
-    views: Views,
-    *,
-    config: Config,
-    axis_name: str | None = None,
-) -> Generated:
-    """Of several random deformations of an image, the hardest that H-Net accepts.
-
-    What an adversary must match: a search without one, at `config.anet.candidates`
-    forward passes of H-Net. If it accepts none, the easiest is taken.
-
-    Args:
-        state: H-Net's parameters and the threshold; constants.
-        views: the batch.
-        config: of the run.
-        axis_name: mapped axis.
-    """
-    state = stop_gradient(state)
-    hash_ = partial(
-        hash_images, state.hnet, state.batch_stats, config=config, axis_name=axis_name
-    )
-    clean = CleanCodes(
-        hash_(views.labelled, domain="clean")[0],
-        hash_(views.unlabelled, domain="clean")[0],
-    )
-    drawn, hardness = [], []
-    for index in range(config.anet.candidates):
-        keys = jax.vmap(partial(jax.random.fold_in, data=index))(views.keys)
-        drawn.append(generate(state.anet, views.replace(keys=keys), config=config))
-        codes, _ = hash_(drawn[-1].images, domain="generated")
-        hardness.append(batch_hardness(codes, clean, views.label, axis_name=axis_name))
-    stacked = jnp.stack(hardness)
-    accepted = jnp.where(stacked <= acceptance_limit(state, config), stacked, -jnp.inf)
-    easiest, best = jnp.argmin(stacked, axis=0), jnp.argmax(accepted, axis=0)
-    chosen = jnp.where(jnp.any(accepted > -jnp.inf, axis=0), best, easiest)
-    rows = jnp.arange(len(chosen))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen, rows], *drawn)
-
-
-def acceptance_limit(state: TrainState, config: Config) -> Float[Array, ""]:
-    """Hardness up to which H-Net accepts a sample."""
-    return (1.0 + config.pace.slack) * state.pace.threshold
+        # One choice has no entropy to lose.
+        largest = math.log(head.shape[-1]) or 1.0
+        blocks = head.shape[1] if name == "angle" else 1
+        share = masked_mean(entropies[name], axis_name=axis_name) / blocks / largest
+        metrics[f"entropy/{name}"] = share
+        devices = all_sum(1, axis_name)
+        mean = all_sum(jnp.mean(jax.nn.softmax(head, axis=-1), axis=0), axis_name)
+        overall = losses.categorical_entropy(jnp.log(jnp.maximum(mean, 1e-9)))
+        metrics[f"entropy/{name}_batch"] = jnp.mean(overall) / largest / devices
+    return metrics

@@ -7,80 +7,125 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ssah_jax import losses, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import all_rows, all_sum, first_row, masked_mean
+from ssah_jax.method.codes import encode
 from ssah_jax.method.views import Views
 from ssah_jax.types import AlignmentState, Metrics, TrainState
 
 
-class _Seen(NamedTuple):
-    """What a term looks at: arguments of `consistent_loss`, and these.
+class Opinion(NamedTuple):
+    """What the teacher says of clean unlabelled images; no gradient.
 
     Attributes:
-        to_logits: from codes to logits of the classes.
-        teacher: its codes of clean unlabelled images, `[U, K]`.
-        aligned: its aligned posterior, `[U, C]`.
-        sure: entries of that which are learnt from, `[U, C]`.
+        code: `[U, K]`.
+        posterior: of the classes, `[U, C]`.
+        aligned: the same with the classes' shares aligned, `[U, C]`.
     """
 
-    student: Float[Array, "U K"]
-    clean: Float[Array, "U K"]
-    paced: Float[Array, "U"]
-    anchors: Float[Array, "M K"]
-    teach: Callable[[Array], Array]
-    to_logits: Callable[[Array], Array]
-    teacher: Float[Array, "U K"]
+    code: Float[Array, "U K"]
+    posterior: Float[Array, "U C"]
     aligned: Float[Array, "U C"]
-    sure: Bool[Array, "U C"]
+
+
+class Student(NamedTuple):
+    """What H-Net says of a batch, for the consistent loss.
+
+    Attributes:
+        hard: codes of hard samples of unlabelled images, `[U, K]`.
+        clean: codes of these images themselves; the same without hard samples.
+        anchors: codes of the labelled images of all devices, `[M, K]`.
+    """
+
+    hard: Float[Array, "U K"]
+    clean: Float[Array, "U K"]
+    anchors: Float[Array, "M K"]
+
+
+class _Seen(NamedTuple):
+    """What a term looks at: arguments of `consistent_loss`."""
+
+    student: Student
+    opinion: Opinion
+    state: TrainState
     views: Views
     config: Config
     axis_name: str | None
 
 
+def ask_teacher(state: TrainState, views: Views, *, config: Config) -> Opinion:
+    """The opinion of the moving average of H-Net on clean unlabelled images."""
+    state = stop_gradient(state)
+    code = encode(state.teacher, state.teacher_stats, views.unlabelled, config=config)
+    multi_label = config.data.multi_label
+    logits = _class_logits(code, state, config)
+    posterior = similarity.class_posterior(logits, multi_label=multi_label)
+    aligned = posterior
+    if config.loss.align:
+        aligned = similarity.align_posterior(
+            posterior,
+            state.alignment.prior,
+            state.alignment.predicted,
+            multi_label=multi_label,
+        )
+    return Opinion(code, posterior, aligned)
+
+
+def recognition(
+    hard: Float[Array, "U K"],
+    opinion: Opinion,
+    state: TrainState,
+    *,
+    config: Config,
+    axis_name: str | None,
+) -> Metrics:
+    """How much of what the teacher is sure of H-Net still sees in the hard samples.
+
+    Args:
+        hard: codes of hard samples of unlabelled images, `[U, K]`.
+        opinion: the teacher's, of the images themselves.
+        state: the class centres.
+        config: of the run.
+        axis_name: mapped axis.
+
+    Returns:
+        The share of labels that H-Net gives too, among those whose probability is at
+        least `loss.gate`, and the share of images that have any: the evidence.
+    """
+    mean = partial(masked_mean, axis_name=axis_name)
+    sure = opinion.aligned >= config.loss.gate
+    logits = _class_logits(stop_gradient(hard), state, config)
+    seen = similarity.predicted_labels(logits, multi_label=config.data.multi_label)
+    return {
+        "pace/recognised": mean(seen.astype(jnp.float32), sure),
+        "pace/evidence": mean(jnp.any(sure, axis=-1).astype(jnp.float32)),
+    }
+
+
 def consistent_loss(
-    student: Float[Array, "U K"],
-    clean: Float[Array, "U K"],
-    paced: Float[Array, "U"],
-    anchors: Float[Array, "M K"],
-    teach: Callable[[Array], Array],
+    student: Student,
+    opinion: Opinion,
     state: TrainState,
     views: Views,
     *,
     config: Config,
     axis_name: str | None,
-) -> tuple[Float[Array, ""], AlignmentState, Metrics]:
+) -> tuple[Float[Array, ""], Metrics]:
     """The weighted consistent losses on unlabelled images, ramped or fading.
 
     Args:
-        student: codes of hard samples of unlabelled images, `[U, K]`.
-        clean: codes of these images themselves; the same where there are no hard
-            samples.
-        paced: self-paced weights of these, `[U]` in [0, 1].
-        anchors: codes of the labelled images of all devices, `[M, K]`.
-        teach: the teacher's codes of clean images.
+        student: H-Net's codes.
+        opinion: the teacher's.
         state: everything else; constants.
         views: the batch.
         config: of the run.
         axis_name: mapped axis.
     """
-    weights, multi_label = config.loss, config.data.multi_label
-    to_logits = partial(
-        similarity.class_logits,
-        centres=state.centres,
-        scale=weights.point_scale,
-        offset=weights.label_offset if multi_label else 0.0,
-    )
-    teacher = stop_gradient(teach(views.unlabelled))
-    posterior = similarity.class_posterior(to_logits(teacher), multi_label=multi_label)
-    aligned = _align(posterior, state.alignment, config)
-    sure = similarity.confident(aligned, gate=weights.gate, multi_label=multi_label)
-    seen = _Seen(
-        *(student, clean, paced, anchors, teach, to_logits),
-        *(teacher, aligned, sure, views, config, axis_name),
-    )
+    weights = config.loss
+    seen = _Seen(student, opinion, state, views, config, axis_name)
     terms = {
         name: term(seen) for name, term in _TERMS.items() if getattr(weights, name) > 0
     }
@@ -95,37 +140,70 @@ def consistent_loss(
         left = losses.ramp_down(state.step, length=weights.fade * config.steps)
         terms["consistent_spread"] = left * _to_spread_labels(seen)
         loss += weights.consistent_spread * terms["consistent_spread"]
-    metrics = {f"loss/{name}": value for name, value in terms.items()}
-    metrics["monitor/gate_rate"] = masked_mean(
-        sure.astype(jnp.float32), axis_name=axis_name
+    return loss, {f"loss/{name}": value for name, value in terms.items()}
+
+
+def follow_classes(
+    alignment: AlignmentState,
+    label: Float[Array, "L C"],
+    posterior: Float[Array, "U C"],
+    *,
+    axis_name: str | None,
+    decay: float = 0.99,
+) -> AlignmentState:
+    """Running shares of the classes among labels, and in what the teacher says."""
+
+    def follow(running: Array, values: Array) -> Array:
+        count = all_sum(len(values), axis_name)
+        share = all_sum(jnp.sum(values, axis=0), axis_name) / count
+        return decay * running + (1.0 - decay) * share
+
+    return AlignmentState(
+        prior=follow(alignment.prior, label),
+        predicted=follow(alignment.predicted, posterior),
     )
-    alignment = _follow(state.alignment, views.label, posterior, axis_name)
-    return loss, alignment, metrics
+
+
+def _class_logits(
+    codes: Float[Array, "U K"], state: TrainState, config: Config
+) -> Float[Array, "U C"]:
+    return similarity.class_logits(
+        codes,
+        state.centres,
+        scale=config.loss.point_scale,
+        offset=config.loss.label_offset if config.data.multi_label else 0.0,
+    )
 
 
 def _to_centres(seen: _Seen) -> Float[Array, ""]:
     """The teacher's class, asked of the hard sample: `loss.consistent`."""
+    multi_label, aligned = seen.config.data.multi_label, seen.opinion.aligned
     values = losses.centre_consistency(
-        seen.to_logits(seen.student),
-        seen.aligned,
-        seen.sure,
-        multi_label=seen.config.data.multi_label,
+        _class_logits(seen.student.hard, seen.state, seen.config),
+        aligned,
+        similarity.confident(
+            aligned, gate=seen.config.loss.gate, multi_label=multi_label
+        ),
+        multi_label=multi_label,
     )
-    return masked_mean(seen.paced * values, axis_name=seen.axis_name)
+    return masked_mean(values, axis_name=seen.axis_name)
 
 
 def _to_labelled_pairs(seen: _Seen) -> Float[Array, ""]:
     """What it is similar to among labelled images: `loss.consistent_pair`."""
     target = similarity.pair_probability(
-        seen.aligned,
+        seen.opinion.aligned,
         all_rows(seen.views.label, seen.axis_name),
         multi_label=seen.config.data.multi_label,
     )
     values = losses.pair_consistency(
-        seen.student, seen.anchors, target, alpha=seen.config.loss.pair_alpha
+        seen.student.hard,
+        seen.student.anchors,
+        target,
+        alpha=seen.config.loss.pair_alpha,
     )
     return losses.balanced_pair_mean(
-        seen.paced[:, None] * values,
+        values,
         target > 0.5,
         jnp.maximum(target, 1.0 - target) >= seen.config.loss.gate,
         axis_name=seen.axis_name,
@@ -134,23 +212,28 @@ def _to_labelled_pairs(seen: _Seen) -> Float[Array, ""]:
 
 def _to_teacher_pairs(seen: _Seen) -> Float[Array, ""]:
     """SSDPH's squared error of pair probabilities: `loss.consistent_teacher`."""
-    known = all_rows(stop_gradient(seen.teach(seen.views.labelled)), seen.axis_name)
-    target = losses.pair_posterior(jnp.tanh(seen.teacher), jnp.tanh(known))
-    values = losses.ssdph_loss(jnp.tanh(seen.student), jnp.tanh(seen.anchors), target)
-    return masked_mean(seen.paced[:, None] * values, axis_name=seen.axis_name)
+    state = stop_gradient(seen.state)
+    known = encode(
+        state.teacher, state.teacher_stats, seen.views.labelled, config=seen.config
+    )
+    target = losses.pair_posterior(
+        jnp.tanh(seen.opinion.code), jnp.tanh(all_rows(known, seen.axis_name))
+    )
+    values = losses.ssdph_loss(
+        jnp.tanh(seen.student.hard), jnp.tanh(seen.student.anchors), target
+    )
+    return masked_mean(values, axis_name=seen.axis_name)
 
 
 def _to_neighbours(seen: _Seen) -> Float[Array, ""]:
     """SSDH's contrastive pairs of neighbours: `loss.consistent_graph`."""
-    bits = jax.nn.sigmoid(seen.student)
+    bits = jax.nn.sigmoid(seen.student.hard)
     others = all_rows(bits, seen.axis_name)
     rows = first_row(len(bits), seen.axis_name)
     where = similarity.not_self(rows, len(bits), len(others))
     near, sure = losses.graph_pairs(bits, others, where=where)
     values = losses.contrastive_loss(bits, others, near)
-    return losses.balanced_pair_mean(
-        seen.paced[:, None] * values, near, sure, axis_name=seen.axis_name
-    )
+    return losses.balanced_pair_mean(values, near, sure, axis_name=seen.axis_name)
 
 
 def _to_spread_labels(seen: _Seen) -> Float[Array, ""]:
@@ -162,7 +245,7 @@ def _to_spread_labels(seen: _Seen) -> Float[Array, ""]:
     if spread is None:
         raise ValueError("batch: found no spread labels, expected [U, C]")
     values = losses.centre_consistency(
-        seen.to_logits(seen.clean),
+        _class_logits(seen.student.clean, seen.state, seen.config),
         spread,
         jnp.ones(spread.shape, bool),
         multi_label=multi_label,
@@ -178,36 +261,3 @@ _TERMS: dict[str, Callable[[_Seen], Float[Array, ""]]] = {
     "consistent_graph": _to_neighbours,
 }
 """Terms that ramp up, by the field of `config.loss` that weights them."""
-
-
-def _align(
-    posterior: Float[Array, "U C"], alignment: AlignmentState, config: Config
-) -> Float[Array, "U C"]:
-    if not config.loss.align:
-        return posterior
-    return similarity.align_posterior(
-        posterior,
-        alignment.prior,
-        alignment.predicted,
-        multi_label=config.data.multi_label,
-    )
-
-
-def _follow(
-    alignment: AlignmentState,
-    label: Float[Array, "L C"],
-    posterior: Float[Array, "U C"],
-    axis_name: str | None,
-    decay: float = 0.99,
-) -> AlignmentState:
-    """Running shares of the classes among labels, and in what the teacher says."""
-
-    def follow(running: Array, values: Array) -> Array:
-        count = all_sum(len(values), axis_name)
-        share = all_sum(jnp.sum(values, axis=0), axis_name) / count
-        return decay * running + (1.0 - decay) * share
-
-    return AlignmentState(
-        prior=follow(alignment.prior, label),
-        predicted=follow(alignment.predicted, posterior),
-    )

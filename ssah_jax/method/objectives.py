@@ -12,19 +12,23 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from ssah_jax import losses, pacing, similarity
+from ssah_jax import losses, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.by_name import HASH_LOSSES, QUANTISATION, Labelled
 from ssah_jax.losses.reduce import all_rows, all_sum, masked_mean
-from ssah_jax.method.adversary import Outcome, acceptance_limit
 from ssah_jax.method.codes import (
     CleanCodes,
     batch_hardness,
-    encode,
     hash_images,
     label_pairs,
 )
-from ssah_jax.method.consistent import consistent_loss
+from ssah_jax.method.consistent import (
+    Student,
+    ask_teacher,
+    consistent_loss,
+    follow_classes,
+    recognition,
+)
 from ssah_jax.method.views import Views
 from ssah_jax.types import AlignmentState, Metrics, Params, TrainState
 
@@ -49,12 +53,12 @@ class HNetAux(NamedTuple):
     """What H-Net's objective brings along.
 
     Attributes:
-        outcome: of the hard samples; None without any.
+        hardness: of the hard samples, `[L + U]`; None without any.
         carried: what the next state takes over.
         metrics: this device's shares.
     """
 
-    outcome: Outcome | None
+    hardness: Float[Array, "B"] | None
     carried: Carried
     metrics: Metrics
 
@@ -85,7 +89,7 @@ def hnet_objective(
     config: Config,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], HNetAux]:
-    """H-Net's loss: similarity, quantisation, paced hard samples, consistency.
+    """H-Net's loss: similarity, quantisation, hard samples, consistency.
 
     Clean labelled, clean unlabelled and generated images pass separately, so that
     batch moments tie no labelled code to an unlabelled image.
@@ -99,50 +103,44 @@ def hnet_objective(
         axis_name: mapped axis.
     """
     codes = _hash_batch(params, state, views, generated, config, axis_name)
-    method = partial(HASH_LOSSES[config.loss.name].terms, **config.loss.hash_options)
+    terms_of = partial(HASH_LOSSES[config.loss.name].terms, **config.loss.hash_options)
     labelled = _compare(codes.labelled, params, state, views.label, axis_name)
-    terms = method(labelled)
+    terms = terms_of(labelled)
     terms |= _regularisers(codes.labelled, config=config, axis_name=axis_name)
     total = sum(terms.values(), jnp.zeros(()))
     metrics: Metrics = {f"loss/{name}": value for name, value in terms.items()}
 
-    outcome, student = None, codes.unlabelled
-    paced = jnp.ones(len(student))
+    hardness, student = None, codes.unlabelled
     if codes.hard is not None:
-        clean = CleanCodes(codes.labelled, stop_gradient(codes.unlabelled))
-        outcome = Outcome(
-            clean, batch_hardness(codes.hard, clean, views.label, axis_name=axis_name)
-        )
-        limit = acceptance_limit(state, config)
-        weight = pacing.self_paced_weight(
-            outcome.hardness, limit, kind=config.pace.weight
-        )
         number = len(views.label)
-        student, paced = codes.hard[number:], weight[number:]
-        hard = _hard_samples(method, labelled, codes.hard[:number], weight[:number])
+        student = codes.hard[number:]
+        hard = _hard_samples(terms_of, labelled, codes.hard[:number])
         total += config.loss.hard * hard
-        metrics["loss/hard"] = hard
-        metrics |= _pace_metrics(outcome.hardness, number, state, config, axis_name)
+        clean = CleanCodes(codes.labelled, codes.unlabelled)
+        hardness = stop_gradient(
+            batch_hardness(codes.hard, clean, views.label, axis_name=axis_name)
+        )
+        metrics |= {"loss/hard": hard} | _hardness(hardness, number, axis_name)
 
     alignment = state.alignment
-    if consistent_on(config):
-        loss, alignment, more = consistent_loss(
-            student,
-            codes.unlabelled,
-            paced,
-            all_rows(codes.labelled, axis_name),
-            partial(encode, state.teacher, state.teacher_stats, config=config),
-            state,
-            views,
-            config=config,
-            axis_name=axis_name,
+    if uses_unlabelled(config):
+        opinion = ask_teacher(state, views, config=config)
+        metrics |= recognition(
+            student, opinion, state, config=config, axis_name=axis_name
+        )
+        alignment = follow_classes(
+            alignment, views.label, opinion.posterior, axis_name=axis_name
+        )
+        seen = Student(student, codes.unlabelled, all_rows(codes.labelled, axis_name))
+        loss, more = consistent_loss(
+            seen, opinion, state, views, config=config, axis_name=axis_name
         )
         total += loss
         metrics |= more
     metrics["loss/total"] = total
     centres, bank = _remember(codes.labelled, state, views.label, config, axis_name)
     carried = Carried(codes.stats, alignment, centres, bank)
-    return total, HNetAux(outcome, carried, metrics)
+    return total, HNetAux(hardness, carried, metrics)
 
 
 class _Codes(NamedTuple):
@@ -185,36 +183,25 @@ def _hash_batch(
 
 
 def _hard_samples(
-    method: Callable[[Labelled], Metrics],
+    terms_of: Callable[[Labelled], Metrics],
     labelled: Labelled,
     hard: Float[Array, "L K"],
-    weight: Float[Array, "L"],
 ) -> Float[Array, ""]:
     """Similarity of hard samples: they move to where clean codes are, not these."""
-    terms = method(
-        labelled._replace(u=hard, others=stop_gradient(labelled.others), weight=weight)
-    )
+    terms = terms_of(labelled._replace(u=hard, others=stop_gradient(labelled.others)))
     terms.pop(QUANTISATION, None)
     return sum(terms.values(), jnp.zeros(()))
 
 
-def _pace_metrics(
-    hardness: Float[Array, "B"],
-    number: int,
-    state: TrainState,
-    config: Config,
-    axis_name: str | None,
+def _hardness(
+    hardness: Float[Array, "B"], number: int, axis_name: str | None
 ) -> Metrics:
-    """How hard samples are beside the threshold; the first `number` are labelled."""
+    """Mean hardness; the first `number` samples are of labelled images."""
     mean = partial(masked_mean, axis_name=axis_name)
-    accepted = hardness <= acceptance_limit(state, config)
-    mastered = hardness <= state.pace.threshold
     return {
         "pace/hardness": mean(hardness),
         "pace/hardness_labelled": mean(hardness[:number]),
         "pace/hardness_unlabelled": mean(hardness[number:]),
-        "pace/accepted": mean(accepted.astype(jnp.float32)),
-        "pace/mastered": mean(mastered.astype(jnp.float32)),
     }
 
 

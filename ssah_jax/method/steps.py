@@ -11,7 +11,7 @@ from ssah_jax import losses, pacing, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.reduce import all_sum
-from ssah_jax.method.adversary import anet_objective, hardest_accepted
+from ssah_jax.method.adversary import anet_objective
 from ssah_jax.method.codes import build_hnet, encode
 from ssah_jax.method.objectives import Carried, hnet_objective
 from ssah_jax.method.optim import anet_optimiser, hnet_optimiser
@@ -91,7 +91,7 @@ def init_state(
         )
         if config.loss.bank
         else {},
-        pace=pacing.init_pace(config.pace.start),
+        pace=pacing.init_pace(config.pace.start, config.pace.target),
         alignment=AlignmentState(prior=uniform, predicted=jnp.copy(uniform)),
     )
 
@@ -136,9 +136,7 @@ def gradients(
     step_key = jax.random.fold_in(state.key, state.step)
     views = make_views(step_key, batch, config=config, axis_name=axis_name)
     generated = None
-    if config.anet.candidates > 1:
-        generated = hardest_accepted(state, views, config=config, axis_name=axis_name)
-    elif config.anet.kind != "none":
+    if config.anet.kind != "none":
         generated = generate(state.anet, views, config=config)
     images = None if generated is None else generated.images
     hnet_grad = jax.value_and_grad(hnet_objective, has_aux=True)
@@ -150,11 +148,10 @@ def gradients(
         anet_grad = jax.value_and_grad(anet_objective, has_aux=True)
         (_, more), anet = anet_grad(
             state.anet,
-            state.hnet,
             state,
             views,
             generated,
-            aux.outcome,
+            aux.hardness,
             config=config,
             axis_name=axis_name,
         )
@@ -167,7 +164,7 @@ def gradients(
 def train_step(
     state: TrainState, batch: Batch, *, config: Config, axis_name: str | None = None
 ) -> tuple[TrainState, Metrics]:
-    """H-Net descends, A-Net pursues the threshold, the threshold moves.
+    """H-Net descends, A-Net follows its multiplier, that and the threshold move.
 
     Both networks are updated from their parameters before the step.
 
@@ -194,9 +191,10 @@ def train_step(
         anet = optax.apply_updates(anet, updates)
     pace = state.pace
     if config.anet.kind != "none":
-        pace = _update_pace(state, metrics, config=config)
+        pace = _update_pace(state.pace, metrics, config=config)
         # As it was in this step, beside the hardness that it was set against.
         metrics["pace/threshold"] = state.pace.threshold
+        metrics["pace/multiplier"] = state.pace.multiplier
     decay = jnp.minimum(
         config.optim.ema_decay, (1.0 + state.step) / (10.0 + state.step)
     )
@@ -253,26 +251,15 @@ def encode_step(
     return encode(params, stats, clean_view(image, config=config), config=config)
 
 
-def _update_pace(state: TrainState, metrics: Metrics, *, config: Config) -> PaceState:
-    pace = config.pace
-    mastered, hardness = metrics["pace/mastered"], metrics["pace/hardness"]
-    if pace.rule == "schedule":
-        return pacing.update_by_schedule(
-            state.pace,
-            mastered,
-            hardness,
-            state.step,
-            start=pace.start,
-            end=pace.end,
-            steps=config.steps,
-        )
-    return pacing.update_by_feedback(
-        state.pace,
-        mastered,
-        hardness,
-        target=pace.target,
-        tolerance=pace.tolerance,
-        rate=pace.rate,
-        low=min(0.02, pace.start),
-        high=pace.end,
+def _update_pace(pace: PaceState, metrics: Metrics, *, config: Config) -> PaceState:
+    """The multiplier follows the threshold as it was, and the threshold H-Net."""
+    pace = pacing.dual_ascent(
+        pace, metrics["pace/hardness"], rate=config.pace.dual_rate
+    )
+    return pacing.follow_recognition(
+        pace,
+        metrics["pace/recognised"],
+        metrics["pace/evidence"],
+        target=config.pace.target,
+        rate=config.pace.rate,
     )

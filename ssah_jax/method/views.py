@@ -131,10 +131,7 @@ def propose(anet_params: Params, views: Views, *, config: Config) -> Deformation
 
 
 def generate(anet_params: Params, views: Views, *, config: Config) -> Generated:
-    """Draw a deformation of every image and apply it.
-
-    Images are differentiable in A-Net's parameters by the straight-through estimator.
-    """
+    """Draw a deformation of every image and apply it."""
     options = config.anet
     images = jnp.concatenate([views.labelled, views.unlabelled])
     _, height, width, channels = images.shape
@@ -149,7 +146,6 @@ def generate(anet_params: Params, views: Views, *, config: Config) -> Generated:
             draw,
             logits,
             max_angle=max_angle(config),
-            temperature=options.temperature,
         )
         hard = transforms.deform(
             image,

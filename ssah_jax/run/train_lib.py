@@ -413,7 +413,7 @@ def _progress(line: dict[str, float]) -> str:
     if "pace/threshold" in line:
         shown += (
             f", threshold {line['pace/threshold']:.3f}"
-            f", accepted {line['pace/accepted']:.0%}"
+            f", recognised {line['pace/recognised']:.0%}"
         )
     return shown + f", {line['images_per_second']:.0f} images/s"
 
