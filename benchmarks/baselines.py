@@ -53,8 +53,8 @@ def lsh_codes(
 
 
 def pace_by_tenth(workdir: Workdir, steps: int) -> list[dict[str, float]]:
-    """Mean threshold, hardness and accepted share over each tenth of a run."""
-    names = ("pace/threshold", "pace/hardness", "pace/accepted")
+    """Mean threshold, hardness and recognised share over each tenth of a run."""
+    names = ("pace/threshold", "pace/hardness", "pace/recognised")
     lines = [line for line in workdir.read_metrics() if names[0] in line]
     if not lines:
         return []  # Of a run without hard samples.

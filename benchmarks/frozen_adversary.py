@@ -1,13 +1,11 @@
-"""What keeps hardness below the last threshold? A-Net alone, against a frozen H-Net.
+"""Does A-Net find any mean hardness it is asked for? Alone, against a frozen H-Net.
 
     python benchmarks/frozen_adversary.py --workdir RUN --name frozen_adversary
 
-From the last checkpoint of a run, only A-Net goes on learning, towards the run's last
-threshold: as configured, at a larger rate, and at that rate without entropy floors or
-by the other estimator of its gradient.
+From the last checkpoint of a run, only A-Net and its multiplier go on learning, towards
+thresholds below and above the run's last.
 """
 
-import dataclasses
 import statistics
 from functools import partial
 
@@ -17,9 +15,10 @@ import optax
 import records
 from absl import app, flags
 
-from ssah_jax.config import Config
-from ssah_jax.method.adversary import Outcome, anet_objective
+from ssah_jax import pacing
+from ssah_jax.method.adversary import anet_objective
 from ssah_jax.method.codes import CleanCodes, batch_hardness, hash_images
+from ssah_jax.method.optim import anet_optimiser
 from ssah_jax.method.views import generate, make_views
 from ssah_jax.run import train_lib
 from ssah_jax.run.experiment import Experiment, iterate, prepare
@@ -31,67 +30,57 @@ _NAME = flags.DEFINE_string("name", None, "benchmarks/results/NAME.json", requir
 _STEPS = flags.DEFINE_integer("steps", 250, "Steps of A-Net in each setting.")
 _LAST = 50
 
-SETTINGS: dict[str, dict[str, float | str]] = {
-    "as configured": {},
-    "rate x3": {"rate": 3e-3},
-    "rate x3, no floors": {"rate": 3e-3, "entropy_weight": 0.0},
-    "rate x3, straight-through": {"rate": 3e-3, "trainer": "straight_through"},
-}
+THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3)
 
 
-def learn(
-    experiment: Experiment, config: Config, state: TrainState
-) -> list[tuple[float, float]]:
-    """Mean hardness and share under the threshold, at each step."""
-    optimiser = optax.adam(config.optim.anet_learning_rate)
+def learn(experiment: Experiment, state: TrainState) -> list[tuple[float, float]]:
+    """Mean hardness and the multiplier, at each step."""
+    config = experiment.config
+    optimiser = anet_optimiser(config)
 
     @jax.jit
-    def step(anet, opt, batch, key):
+    def step(state, batch, key):
         views = make_views(key, batch, config=config)
-        generated = generate(anet, views, config=config)
-        hash_ = partial(hash_images, state.hnet, state.batch_stats, config=config)
-        labelled, _ = hash_(views.labelled, domain="clean", axis_name=None)
-        unlabelled, _ = hash_(views.unlabelled, domain="clean", axis_name=None)
-        hard, _ = hash_(generated.images, domain="generated", axis_name=None)
+        generated = generate(state.anet, views, config=config)
+        options = {"config": config, "axis_name": None}
+        hash_ = partial(hash_images, state.hnet, state.batch_stats, **options)
+        labelled, _ = hash_(views.labelled, domain="clean")
+        unlabelled, _ = hash_(views.unlabelled, domain="clean")
+        hard, _ = hash_(generated.images, domain="generated")
         clean = CleanCodes(labelled, unlabelled)
         hardness = batch_hardness(hard, clean, views.label, axis_name=None)
-        outcome = Outcome(clean, hardness)
         grads, _ = jax.grad(anet_objective, has_aux=True)(
-            anet, state.hnet, state, views, generated, outcome, config=config
+            state.anet, state, views, generated, hardness, config=config
         )
-        updates, opt = optimiser.update(grads, opt, anet)
-        under = (hardness < state.pace.threshold).mean()
-        return optax.apply_updates(anet, updates), opt, hardness.mean(), under
+        updates, opt = optimiser.update(grads, state.anet_opt, state.anet)
+        anet = optax.apply_updates(state.anet, updates)
+        mean = hardness.mean()
+        pace = pacing.dual_ascent(state.pace, mean, rate=config.pace.dual_rate)
+        return state.replace(anet=anet, anet_opt=opt, pace=pace), mean
 
     iterator = iterate(experiment, seed=config.seed + 1)
-    anet, opt, path = state.anet, optimiser.init(state.anet), []
+    path = []
     for index in range(_STEPS.value):
         batch = jax.tree.map(jnp.asarray, next(iterator))
-        anet, opt, hardness, under = step(anet, opt, batch, jax.random.key(index))
-        path.append((float(hardness), float(under)))
+        state, hardness = step(state, batch, jax.random.key(index))
+        path.append((float(hardness), float(state.pace.multiplier)))
     return path
 
 
 def main(_: list[str]) -> None:
-    """Run every setting and write the record."""
+    """Ask for every threshold and write the record."""
     workdir = Workdir(_WORKDIR.value)
     experiment = prepare(workdir.read_config())
     base = experiment.config
     state, _ = train_lib.restore_state(experiment, workdir)
     state = jax.device_get(state)
     found = {}
-    for name, changes in SETTINGS.items():
-        fields = dict(changes)
-        rate = fields.pop("rate", base.optim.anet_learning_rate)
-        config = dataclasses.replace(
-            base,
-            anet=dataclasses.replace(base.anet, **fields),
-            optim=dataclasses.replace(base.optim, anet_learning_rate=rate),
-        )
-        last = learn(experiment, config, state)[-_LAST:]
-        found[name] = {
+    for threshold in THRESHOLDS:
+        pace = state.pace.replace(threshold=jnp.float32(threshold))
+        last = learn(experiment, state.replace(pace=pace))[-_LAST:]
+        found[str(threshold)] = {
             "mean_hardness": statistics.mean(hardness for hardness, _ in last),
-            "share_under_threshold": statistics.mean(under for _, under in last),
+            "multiplier": statistics.mean(multiplier for _, multiplier in last),
         }
     records.write(
         _NAME.value,
@@ -101,8 +90,7 @@ def main(_: list[str]) -> None:
             "steps_of_run": int(state.step),
             "steps_of_anet": _STEPS.value,
             "averaged_over_last": _LAST,
-            "threshold": float(state.pace.threshold),
-            "settings": found,
+            "thresholds": found,
         },
     )
 

@@ -30,6 +30,7 @@ _BATCHES = flags.DEFINE_integer("batches", 16, "Batches of images.")
 _CURVES = {
     "threshold": "pace/threshold",
     "hardness": "pace/hardness",
+    "multiplier": "pace/multiplier",
     "scales": "entropy/scale_batch",
     "positions": "entropy/position_batch",
     "angles": "entropy/angle_batch",

@@ -1,9 +1,10 @@
 """mAP of a run's queries as they are, occluded and rotated; the database is clean.
 
-    python benchmarks/robustness.py --workdir RUN [--out FILE] [--queries validation]
+    python benchmarks/robustness.py --workdir RUN [--out FILE]
 
 A black window, 12/28 of the image's side, at a place drawn for each query; a rotation
-by 25 degrees, its direction drawn for each query. Draws are of seed 0.
+by 25 degrees, its direction drawn for each query. Draws are of seed 0. Of test queries,
+and under `validation` of those to choose by.
 """
 
 import json
@@ -25,9 +26,6 @@ from ssah_jax.run.workdir import Workdir, write_atomically
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _OUT = flags.DEFINE_string("out", None, "JSON file; standard output by default.")
-_QUERIES = flags.DEFINE_enum(
-    "queries", "test", ("test", "validation"), "Validation ones to choose by."
-)
 _WINDOW = 12 / 28
 _DEGREES = 25.0
 
@@ -66,22 +64,28 @@ def main(_: list[str]) -> None:
 
     read = Reader(source.images)
     database = codes(read(split.database)[0])
-    rows = split.query if _QUERIES.value == "test" else split.validation
-    queries = read(rows)[0].astype(np.float32) / 255
-    found = {
-        name: retrieval.evaluate(
-            codes(images),
-            source.labels[rows],
-            database,
-            source.labels[split.database],
-            top_k=config.eval.top_k or None,
-        )["map"]
-        for name, images in (
-            ("clean", queries),
-            ("occluded", occlude(queries)),
-            ("rotated", rotate(queries)),
-        )
-    }
+
+    def measure(rows: np.ndarray) -> dict[str, float]:
+        queries = read(rows)[0].astype(np.float32) / 255
+        sets = {
+            "clean": queries,
+            "occluded": occlude(queries),
+            "rotated": rotate(queries),
+        }
+        return {
+            name: retrieval.evaluate(
+                codes(images),
+                source.labels[rows],
+                database,
+                source.labels[split.database],
+                top_k=config.eval.top_k or None,
+            )["map"]
+            for name, images in sets.items()
+        }
+
+    found: dict[str, float | dict[str, float]] = dict(measure(split.query))
+    if len(split.validation):
+        found["validation"] = measure(split.validation)
     text = json.dumps(found, indent=1) + "\n"
     if _OUT.value:
         write_atomically(Path(_OUT.value), text)

@@ -2,6 +2,7 @@
 
     python benchmarks/study.py losses --jobs 2     # runs what is missing
     python benchmarks/study.py losses --table      # Markdown, for docs/results
+    python benchmarks/study.py losses --finished   # records what there is; runs nothing
 
 A study names configurations by what follows the colon of `train.py --config`. Cells lie
 below --runs, one directory each; finished ones are not run again, interrupted ones go
@@ -13,6 +14,7 @@ benchmarks/results/STUDY.json.
 import dataclasses
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -31,6 +33,7 @@ _JOBS = flags.DEFINE_integer("jobs", os.cpu_count() or 1, "Cells at a time.")
 _SEEDS = flags.DEFINE_integer("seeds", 0, "Seeds 0, 1, ...; 0 for the study's own.")
 _RUNS = flags.DEFINE_string("runs", "runs/study", "Directory of the runs.")
 _TABLE = flags.DEFINE_bool("table", False, "Print the record as Markdown; run nothing.")
+_FINISHED = flags.DEFINE_bool("finished", False, "Record finished cells; run nothing.")
 _ONLY = flags.DEFINE_list("only", [], "Run these rows alone; no record is written.")
 
 SETS = ("occluded", "rotated")
@@ -75,6 +78,30 @@ LITE0 = {
 }
 
 HALF_RANGE = "max_degrees=15.0,scales=(0.1,0.175,0.25)"
+
+CHANCE = {
+    "random, whole family": "random",
+    **{
+        f"random, {degrees} degrees, windows to {scales[-1]}": (
+            f"random,max_degrees={degrees}.0,scales={scales}"
+        )
+        for degrees, scales in (
+            (15, (0.1, 0.175, 0.25)),
+            (15, (0.2, 0.35, 0.5)),
+            (30, (0.2, 0.35, 0.5)),
+            (45, (0.2, 0.4, 0.6)),
+        )
+    },
+}
+"""Deformations by chance: of the family that A-Net has, and of ranges made by hand."""
+
+CIFAR10_FOLDER = (
+    "source=folder,path=runs/cifar10-jpeg,store=memory,protocol=low_label,"
+    "num_queries=1000,num_validation=1000,hnet.widths=(32,64,128),batch.labelled=64,"
+    "batch.unlabelled=128,mean=(0.491,0.482,0.447),std=(0.247,0.243,0.262),max_shift=4,"
+    "flip=True,eval.every=0"
+)
+"""CIFAR-10 from files, train/CLASS/*.jpg and test/CLASS/*.jpg, at a core's size."""
 
 LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
 
@@ -149,12 +176,11 @@ STUDIES = {
         rows={
             "SSAH": "",
             "random deformations": "random",
-            "hardest of 4 random": "random,anet.candidates=4",
-            "threshold fixed at 0.15": "pace.start=0.15",
-            "threshold up to 0.3": "pace.end=0.3",
+            "threshold fixed at 0.1": "pace.rate=0.0",
+            "three of four recognised": "pace.target=0.75",
             "no rotation": "max_degrees=0.0",
             "no occlusion": "scales=(0.04,)",
-            "one scale": "scales=(0.35,)",
+            "one scale": "scales=(0.5,)",
             "two angles": "angle_bins=2",
             "no spread labels": "consistent_spread=0.0",
             "no hard labelled samples": "hard=0.0",
@@ -193,21 +219,37 @@ STUDIES = {
         baseline="SSAH",
         seeds=5,
     ),
-    # How hard samples are trades clean queries for deformed ones.
-    "difficulty": Study(
+    # One wide family for all sets: A-Net against chance in it, and against chance in
+    # ranges made by hand, of which validation queries name the best.
+    "adversary": Study(
         config="configs/fashion_mnist.py",
         presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
-        rows={
-            "SSAH": "",
-            "SSAH, threshold 0.05 to 0.1": "pace.start=0.05,pace.end=0.1",
-            "random deformations": "random",
-            "random, half the range": f"random,{HALF_RANGE}",
-            "SSAH, both": f"pace.start=0.05,pace.end=0.1,{HALF_RANGE}",
-        },
+        rows={"supervised": "supervised", **CHANCE, "SSAH": ""},
         columns={str(n): f"labels_per_class={n}" for n in (50, 500)},
-        baseline="SSAH",
+        baseline="random, whole family",
         seeds=3,
         robustness=True,
+    ),
+    # The same on photographs: the JPEG copy of CIFAR-10, its folders below runs/.
+    "adversary_cifar10": Study(
+        config="configs/cifar10.py",
+        presets=CIFAR10_FOLDER + ",steps=1000",
+        rows={"supervised": "supervised", **CHANCE, "SSAH": ""},
+        columns={str(n): f"labels_per_class={n}" for n in (500, 50)},
+        baseline="random, whole family",
+        seeds=3,
+        robustness=True,
+    ),
+    # Where training long pays.
+    "length_cifar10": Study(
+        config="configs/cifar10.py",
+        presets=CIFAR10_FOLDER + ",labels_per_class=500",
+        rows={"supervised": "supervised", "SSAH": ""},
+        columns={str(n): f"steps={n}" for n in (1000, 3000, 10000)},
+        baseline="supervised",
+        seeds=1,
+        robustness=True,
+        heading="steps",
     ),
     # Why some end below the others: other presets of the same losses.
     "loss_presets": Study(
@@ -238,10 +280,15 @@ class Cell:
     seed: int
 
 
+def directory_of(name: str, cell: Cell) -> Path:
+    """Where a cell's run is."""
+    title = re.sub(r"[^a-z0-9]+", "_", f"{cell.row}-{cell.column}-{cell.seed}".lower())
+    return Path(_RUNS.value) / name / title
+
+
 def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     """The results of a cell, which is trained unless it is finished."""
-    title = re.sub(r"[^a-z0-9]+", "_", f"{cell.row}-{cell.column}-{cell.seed}".lower())
-    directory = Path(_RUNS.value) / name / title
+    directory = directory_of(name, cell)
     results = directory / "results.json"
     if not results.exists():
         presets = [study.presets, study.rows[cell.row], study.columns[cell.column]]
@@ -259,7 +306,10 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
             command = ["benchmarks/robustness.py", "--workdir", str(directory)]
             command += ["--out", str(other)]
             _run(command, directory.with_name(f"{directory.name}.robust.log"), core)
-        maps |= {k: v for k, v in json.loads(other.read_text()).items() if k in SETS}
+        measured = json.loads(other.read_text())
+        maps |= {name: measured[name] for name in SETS}
+        if chosen := measured.get("validation"):
+            maps["validation"] = statistics.mean(chosen.values())
     shown = " ".join(f"{value:.4f}" for value in maps.values())
     print(cell.row, cell.column, cell.seed, shown, flush=True)
     return maps | {"wall_seconds": found["wall_seconds"]}
@@ -287,40 +337,61 @@ def interval(differences: list[float]) -> float:
 
 
 def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
-    """Mean, sd and paired difference to the baseline, for each row and column."""
-    seeds = sorted({cell.seed for cell in found})
+    """Mean, sd and paired difference to the baseline, for each row and column.
+
+    Each over the seeds that there are; differences over those of both.
+    """
     table = []
     for row, column in itertools.product(study.rows, study.columns):
-        values = [found[Cell(row, column, seed)]["map"] for seed in seeds]
-        base = [found[Cell(study.baseline, column, seed)]["map"] for seed in seeds]
-        differences = [a - b for a, b in zip(values, base, strict=True)]
+        here = {
+            x.seed: y for x, y in found.items() if (x.row, x.column) == (row, column)
+        }
+        if not here:
+            continue
+        base = {
+            x.seed: y["map"]
+            for x, y in found.items()
+            if (x.row, x.column) == (study.baseline, column)
+        }
+        values = [cell["map"] for cell in here.values()]
+        differences = [here[seed]["map"] - base[seed] for seed in here if seed in base]
+        names = (*SETS, "validation") if study.robustness else ()
         sets = {
-            name: [found[Cell(row, column, seed)][name] for seed in seeds]
-            for name in (SETS if study.robustness else ())
+            name: [cell[name] for cell in here.values()]
+            for name in names
+            if all(name in cell for cell in here.values())
         }
         table.append(
             {
                 "row": row,
                 "column": column,
                 "presets": study.rows[row],
+                "seeds": sorted(here),
                 "map": values,
                 "mean": statistics.mean(values),
                 "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
-                "difference": statistics.mean(differences),
+                "difference": statistics.mean(differences) if differences else math.nan,
                 "difference_ci95": interval(differences),
                 **sets,
                 "wall_seconds": statistics.mean(
-                    found[Cell(row, column, seed)]["wall_seconds"] for seed in seeds
+                    cell["wall_seconds"] for cell in here.values()
                 ),
             }
         )
     return table
 
 
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation; of one value that alone."""
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
 def markdown(name: str) -> str:
     """The record's table."""
     record = json.loads((records.RESULTS / f"{name}.json").read_text())
-    sets = [name for name in SETS if name in record["cells"][0]]
+    sets = [name for name in (*SETS, "validation") if name in record["cells"][0]]
     heads = [
         "",
         STUDIES[name].heading,
@@ -332,12 +403,10 @@ def markdown(name: str) -> str:
     for line in record["cells"]:
         same = line["row"] == record["baseline"]
         difference = f"{line['difference']:+.3f} ± {line['difference_ci95']:.3f}"
-        cells = [line["row"], line["column"], f"{line['mean']:.3f} ± {line['sd']:.3f}"]
+        difference = difference.removesuffix(" ± nan").replace("+nan", "")
+        cells = [line["row"], line["column"], spread(line["map"])]
         cells += ["" if same else difference]
-        cells += [
-            f"{statistics.mean(line[name]):.3f} ± {statistics.stdev(line[name]):.3f}"
-            for name in sets
-        ]
+        cells += [spread(line[name]) for name in sets]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -357,6 +426,8 @@ def main(argv: list[str]) -> None:
         for seed, row, column in itertools.product(seeds, study.rows, study.columns)
         if not _ONLY.value or row in _ONLY.value
     ]
+    if _FINISHED.value:
+        cells = [x for x in cells if (directory_of(name, x) / "results.json").exists()]
     cores: SimpleQueue[int | None] = SimpleQueue()
     for job in range(_JOBS.value):
         cores.put(job if _JOBS.value > 1 else None)
@@ -377,7 +448,7 @@ def main(argv: list[str]) -> None:
                 "config": study.config,
                 "presets": study.presets,
                 "baseline": study.baseline,
-                "seeds": len(seeds),
+                "seeds": len({cell.seed for cell in cells}),
                 "jobs": _JOBS.value,
                 "cells": summarise(study, found),
             },

@@ -1,4 +1,4 @@
-"""The self-paced policy: hardness, weights as minimisers, and the threshold's way."""
+"""The self-paced policy: hardness, the multiplier and the threshold."""
 
 import math
 from functools import partial
@@ -191,188 +191,107 @@ def test_bfloat16_codes_have_float32_hardness():
     assert hardness.dtype == jnp.float32
 
 
-# Weights.
+# The multiplier.
 
 
-def regulariser(kind, v, threshold):
-    if kind == "hard":
-        return -threshold * v
-    if kind == "linear":
-        return threshold * (v**2 / 2 - v)
-    zeta = 1 - threshold
-    return zeta * v - zeta**v / math.log(zeta)
-
-
-HARDNESS = np.array(
-    [-0.3, 0.0, 0.02, 0.08, 0.15, 0.19, 0.21, 0.3, 0.45, 0.6, 0.95, 1.5], np.float32
-)
-
-
-@pytest.mark.parametrize("threshold", [0.05, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize("kind", pacing.WEIGHT_KINDS)
-def test_self_paced_weight_minimises_its_objective(kind, threshold):
-    found = pacing.self_paced_weight(
-        jnp.asarray(HARDNESS), jnp.asarray(threshold), kind=kind
+def ascend(multiplier, running, hardness, **options):
+    pace = pacing.init_pace(0.1, 0.9).replace(
+        multiplier=jnp.float32(multiplier), hardness=jnp.float32(running)
     )
-    grid = np.linspace(0, 1, 4001)
-    for weight, h in zip(found, np.maximum(HARDNESS, 0), strict=True):
-        values = grid * h + regulariser(kind, grid, threshold)
-        assert abs(float(weight) - grid[np.argmin(values)]) < 3e-3
-    assert found.dtype == jnp.float32
-    assert np.all((found >= 0) & (found <= 1))
-    assert np.all(np.diff(found) <= 0)  # Hardness ascends.
+    return pacing.dual_ascent(pace, jnp.float32(hardness), **{"rate": 0.5} | options)
 
 
-@pytest.mark.parametrize("kind", pacing.WEIGHT_KINDS)
-def test_self_paced_weight_at_the_edges(kind):
-    def weight(hardness, threshold):
-        return float(
-            pacing.self_paced_weight(
-                jnp.asarray([hardness]), jnp.asarray(threshold), kind=kind
-            )[0]
-        )
-
-    # On the threshold: mastered by "hard", worth nothing to the soft ones.
-    assert weight(0.25, 0.25) == pytest.approx(float(kind == "hard"), abs=1e-6)
-    assert weight(0.2501, 0.25) == 0.0
-    for threshold in (0.02, 0.5, 0.98):
-        assert weight(0.0, threshold) == pytest.approx(1.0, abs=1e-6)
-        assert weight(-2.0, threshold) == pytest.approx(1.0, abs=1e-6)
-        assert weight(2.0, threshold) == 0.0
-    for threshold in (0.0, 1.0):
-        for hardness in (-2.0, 0.0, 0.5, 2.0):
-            assert 0.0 <= weight(hardness, threshold) <= 1.0
+def test_the_policy_starts_where_nothing_moves_it():
+    pace = pacing.init_pace(0.2, 0.8)
+    assert [float(x) for x in jax.tree.leaves(pace)] == pytest.approx(
+        [0.2, 0, 0.2, 0.8]
+    )
+    moved = pacing.dual_ascent(pace, jnp.float32(0.2), rate=0.5)
+    moved = pacing.follow_recognition(
+        moved, jnp.float32(0.8), jnp.float32(1.0), target=0.8, rate=0.5
+    )
+    for found, wanted in zip(*map(jax.tree.leaves, (moved, pace)), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", pacing.WEIGHT_KINDS)
-def test_self_paced_weight_is_a_constant_of_the_gradient(kind):
-    for gradient in jax.grad(
-        lambda h, t: pacing.self_paced_weight(h, t, kind=kind).sum(), (0, 1)
-    )(jnp.asarray(HARDNESS), jnp.asarray(0.2)):
-        assert not np.any(gradient)
+@pytest.mark.parametrize(
+    ("running", "hardness"), [(0.1, 0.3), (0.3, 0.1), (0.02, 0.05), (0.1, -0.4)]
+)
+def test_dual_ascent_equals_plain_numbers(running, hardness):
+    pace = ascend(-3.0, running, hardness, decay=0.75)
+    mean = 0.75 * running + 0.25 * hardness
+    np.testing.assert_allclose(pace.hardness, mean, rtol=1e-5)
+    moved = 0.5 * (0.1 - mean) / max(0.1, mean)
+    np.testing.assert_allclose(pace.multiplier, -3.0 + moved, rtol=1e-5)
+    assert pace.threshold == jnp.float32(0.1)
 
 
-def test_an_unknown_kind_is_refused_in_one_line():
-    with pytest.raises(ValueError, match=r"^kind: found 'soft', accepted are hard, "):
-        pacing.self_paced_weight(jnp.zeros(2), jnp.asarray(0.1), kind="soft")
+def test_the_multiplier_grows_while_samples_are_too_easy_and_rests_at_the_threshold():
+    assert ascend(0.0, 0.05, 0.05).multiplier > 0
+    assert ascend(0.0, 0.2, 0.2).multiplier < 0
+    np.testing.assert_allclose(ascend(7.0, 0.1, 0.1).multiplier, 7.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.25])
+def test_dual_ascent_finds_the_tilt_of_a_distribution(threshold):
+    # Four deformations, uniform mean 0.15: the tilt exp(beta h) that has the threshold
+    # for its mean, from below and from above.
+    levels = jnp.asarray([0.0, 0.1, 0.2, 0.3])
+    pace = pacing.init_pace(threshold, 0.9)
+    step = jax.jit(partial(pacing.dual_ascent, rate=0.5))
+    for _ in range(600):
+        chance = jax.nn.softmax(pace.multiplier * levels)
+        pace = step(pace, jnp.sum(chance * levels))
+    assert (float(pace.multiplier) > 0) == (threshold > 0.15)
+    np.testing.assert_allclose(jnp.sum(chance * levels), threshold, rtol=1e-3)
 
 
 # The threshold.
 
 
-def feedback(threshold, running, mastered, hardness=0.1, **options):
-    pace = pacing.init_pace(threshold).replace(mastered=jnp.asarray(running))
-    options = {"target": 0.7, "tolerance": 0.1, "rate": 0.01} | options
-    return pacing.update_by_feedback(
-        pace, jnp.asarray(mastered), jnp.asarray(hardness), **options
+def follow(running, recognised, evidence, threshold=0.1, **options):
+    pace = pacing.init_pace(threshold, running)
+    options = {"target": 0.9, "rate": 0.1} | options
+    return pacing.follow_recognition(
+        pace, jnp.float32(recognised), jnp.float32(evidence), **options
     )
 
 
-def test_init_pace():
-    pace = pacing.init_pace(0.2)
-    assert (pace.threshold, pace.mastered, pace.hardness) == (jnp.float32(0.2), 0, 0)
-    for leaf in jax.tree.leaves(pace):
-        assert leaf.dtype == jnp.float32
-        assert leaf.shape == ()
+def test_the_threshold_rises_while_hard_samples_are_recognised_and_falls_while_not():
+    assert follow(0.95, 0.95, 1.0).threshold > 0.1
+    assert follow(0.8, 0.8, 1.0).threshold < 0.1
+    np.testing.assert_allclose(follow(0.9, 0.9, 1.0).threshold, 0.1, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("share", "move"),
-    [
-        (0.0, 0),
-        (0.5, 0),
-        (0.59, 0),
-        (0.61, 1),
-        (0.7, 1),
-        (0.79, 1),
-        (0.81, -1),
-        (1, -1),
-    ],
-)
-def test_feedback_rises_only_while_h_net_and_a_net_both_keep_up(share, move):
-    pace = feedback(0.2, float(share), float(share))
-    np.testing.assert_allclose(pace.threshold, 0.2 + 0.01 * move, rtol=1e-6)
+@given(running=st.floats(0, 1), recognised=st.floats(0, 1), evidence=st.floats(0, 1))
+@settings(max_examples=20, deadline=None)
+def test_recognition_equals_plain_numbers(running, recognised, evidence):
+    pace = follow(running, recognised, evidence, decay=0.5)
+    mean = running + 0.5 * evidence * (recognised - running)
+    np.testing.assert_allclose(pace.recognised, mean, rtol=1e-5, atol=1e-6)
+    wanted = 0.1 * math.exp(0.1 * (mean - 0.9))
+    np.testing.assert_allclose(pace.threshold, wanted, rtol=1e-5)
 
 
-def test_feedback_looks_at_the_running_mean():
-    pace = feedback(0.2, 0.7, 0.0, decay=0.9, hardness=0.3)
-    np.testing.assert_allclose(pace.mastered, 0.63, rtol=1e-6)
-    np.testing.assert_allclose(pace.hardness, 0.03, rtol=1e-6)
-    np.testing.assert_allclose(pace.threshold, 0.21, rtol=1e-6)
-    assert feedback(0.2, 0.7, 0.0, decay=0.0).threshold == jnp.float32(0.2)
+def test_without_evidence_nothing_is_learnt_of_recognition():
+    # The share of an empty set is 0 by convention.
+    assert follow(0.9, 0.0, 0.0).recognised == jnp.float32(0.9)
+    assert follow(0.9, 0.0, 1.0).recognised < 0.9
 
 
-def test_feedback_is_clipped():
-    options = {"low": 0.15, "high": 0.2, "rate": 0.03}
-    assert feedback(0.19, 0.7, 0.7, **options).threshold == jnp.float32(0.2)
-    assert feedback(0.16, 1.0, 1.0, **options).threshold == jnp.float32(0.15)
+def test_a_threshold_ends_where_a_code_of_chance_is():
+    pace = follow(1.0, 1.0, 1.0, threshold=0.499, rate=5.0)
+    assert pace.threshold == jnp.float32(pacing.LARGEST)
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.floats(0.03125, 0.28125, width=32),
-    st.floats(0, 1, width=32),
-    st.floats(0, 1, width=32),
-    st.floats(-1, 1, width=32),
-)
-def test_feedback_never_leaves_its_bounds(threshold, running, mastered, hardness):
-    pace = feedback(threshold, running, mastered, hardness, low=0.02, high=0.3)
-    assert jnp.float32(0.02) <= pace.threshold <= jnp.float32(0.3)
-    assert abs(float(pace.threshold) - threshold) <= 0.01 + 1e-6
-    assert -1e-6 <= pace.mastered <= 1 + 1e-6
-    # Hardness is only recorded.
-    other = feedback(threshold, running, mastered, -hardness, low=0.02, high=0.3)
-    assert other.threshold == pace.threshold
-
-
-def test_feedback_is_monotone_when_the_share_stays_where_it_is():
-    def run(share, steps=300):
-        pace = pacing.init_pace(0.1)
-        options = {"target": 0.7, "rate": 1e-3, "high": 0.3, "low": 0.02, "decay": 0.8}
-        update = jax.jit(partial(pacing.update_by_feedback, **options))
-        path = []
-        for _ in range(steps):
-            pace = update(pace, jnp.asarray(share), jnp.asarray(0.1))
-            path.append(float(pace.threshold))
-        return np.array(path)
-
-    mastered, failing, easy = run(0.7), run(0.3), run(1.0)
-    assert np.all(np.diff(mastered) >= 0)
-    assert mastered[-1] == np.float32(0.3)
-    np.testing.assert_array_equal(failing, np.float32(0.1))
-    # The running mean passes the target on its way up, then all are too easy.
-    assert np.all(np.diff(easy[20:]) <= 0)
-    assert easy[-1] == np.float32(0.02)
-
-
-def test_schedule_goes_from_start_to_end_in_a_line():
-    pace = pacing.init_pace(0.1)
-    path = [float(pace.threshold)]
-    for step in range(6):
-        pace = pacing.update_by_schedule(
-            pace,
-            jnp.asarray(1.0),
-            jnp.asarray(0.2),
-            jnp.asarray(step),
-            start=0.1,
-            end=0.5,
-            steps=4,
-            decay=0.5,
-        )
-        path.append(float(pace.threshold))
-    np.testing.assert_allclose(path, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(pace.mastered, 1 - 0.5**6, rtol=1e-6)
-    np.testing.assert_allclose(pace.hardness, 0.2 * (1 - 0.5**6), rtol=1e-6)
-
-
-def test_updates_keep_shapes_and_types_so_that_the_step_is_traced_once():
-    pace = pacing.init_pace(0.1)
-    arguments = (pace, jnp.asarray(0.5), jnp.asarray(0.1))
-    by_schedule = partial(pacing.update_by_schedule, start=0.1, end=0.5, steps=4)
-    for updated in (
-        jax.eval_shape(pacing.update_by_feedback, *arguments),
-        jax.eval_shape(by_schedule, *arguments, jnp.asarray(3)),
+def test_the_policy_keeps_its_types():
+    # A weakly typed threshold would compile the next step anew.
+    pace = pacing.init_pace(0.1, 0.9)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    for update in (
+        lambda p, h: pacing.dual_ascent(p, h, rate=0.1),
+        lambda p, h: pacing.follow_recognition(p, h, h, target=0.9, rate=0.1),
     ):
-        for old, new in zip(*map(jax.tree.leaves, (pace, updated)), strict=True):
-            assert (old.shape, old.dtype) == (new.shape, new.dtype)
-            assert not new.weak_type
+        found = jax.eval_shape(update, pace, scalar)
+        for leaf in jax.tree.leaves(found):
+            assert (leaf.shape, leaf.dtype, leaf.weak_type) == ((), jnp.float32, False)

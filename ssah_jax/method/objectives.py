@@ -125,9 +125,10 @@ def hnet_objective(
     alignment = state.alignment
     if uses_unlabelled(config):
         opinion = ask_teacher(state, views, config=config)
-        metrics |= recognition(
-            student, opinion, state, config=config, axis_name=axis_name
-        )
+        if codes.hard is not None:
+            metrics |= recognition(
+                student, opinion, state, config=config, axis_name=axis_name
+            )
         alignment = follow_classes(
             alignment, views.label, opinion.posterior, axis_name=axis_name
         )

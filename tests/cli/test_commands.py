@@ -75,7 +75,7 @@ def test_workdir_holds_what_is_promised(finished):
         json.loads(x) for x in (finished / "metrics.jsonl").read_text().split("\n")[:-1]
     ]
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
-    assert {"loss/total", "pace/threshold", "pace/accepted"} <= lines[0].keys()
+    assert {"loss/total", "pace/threshold", "pace/multiplier"} <= lines[0].keys()
     assert "validation/map" in lines[2] and "validation/map" not in lines[0]
     assert "<html" in (finished / "report.html").read_text()
     assert json.loads((finished / "gallery" / "gallery.json").read_text())
@@ -210,7 +210,7 @@ MISTAKES = {
     ),
     "wrong type": (["--config.bits=many"], ["bits"]),
     "too few bits": (["--config.bits=0"], ["config.bits", "0", "at least 1"]),
-    "unknown word": (["--config.pace.rule=slow"], ["config.pace.rule", "slow"]),
+    "unknown word": (["--config.anet.kind=slow"], ["config.anet.kind", "slow"]),
     "devices": (["--config.batch.labelled=12"], ["config.batch.labelled", "12", "8"]),
     "labels": (["--config.labels_per_class=1000"], ["1000"]),
     "no such file": (

@@ -52,7 +52,6 @@ def test_what_is_left_out_keeps_its_default_and_mappings_may_be_mixed():
 BESIDE = {
     "data.source": {"data": {"source": "idx"}},
     "hnet.backbone": {"hnet": {"backbone": "alexnet"}},
-    "anet.candidates": {"anet": {"candidates": 2, "kind": "random"}},
     "hnet.image_size": {"hnet": {"image_size": 32}},
     "anet.blocks": {"anet": {"blocks": 9}},
     "data.concepts": {"data": {"concepts": 81}},
@@ -97,7 +96,7 @@ def test_each_field_can_be_set_and_survives_json(name):
     found = config_lib.differences(Config(), config)
     wanted = f"{name}: {FIELDS[name].default!r} there, {value!r} asked for"
     assert wanted in found
-    assert len(found) == (2 if name.count(".") == 2 or name == "anet.candidates" else 1)
+    assert len(found) == (2 if name.count(".") == 2 else 1)
 
 
 def get_in(tree, name):

@@ -65,10 +65,7 @@ def fitting(name, value):
     with_it = {
         "data.crop_size": {"data": {"image_size": 0}},
         "data.num_validation": {"eval": {"every": 0}},
-        "pace.start": {"pace": {"end": 1 - 1e-9}},
-        "pace.end": {"pace": {"start": 1e-9}},
         "loss.bank": {"loss": {"name": "dsh"}},
-        "anet.candidates": {"anet": {"kind": "random"}},
     }
     for group, values in with_it.get(name, {}).items():
         tree[group] = values | tree.get(group, {})

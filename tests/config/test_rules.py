@@ -21,13 +21,6 @@ def with_features(group, **fields):
 
 # What is refused, the line, and the nearest that is accepted.
 CASES = {
-    "threshold_does_not_fall": [
-        (
-            {"pace": {"start": 0.4, "end": 0.3}},
-            "config.pace.start: found 0.4, accepted is at most config.pace.end = 0.3",
-            {"pace": {"start": 0.3, "end": 0.3}},
-        )
-    ],
     "validation_has_queries": [
         (
             {"data": {"num_validation": 0}, "eval": {"every": 10}},
@@ -50,25 +43,6 @@ CASES = {
             "config.data.std: found 1 values, accepted are as many as in "
             "config.data.mean, 3",
             {"data": {"mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)}},
-        )
-    ],
-    "no_gradient_through_frozen_stages": [
-        (
-            {"hnet": {"frozen": 2}, "anet": {"trainer": "straight_through"}},
-            "config.anet.trainer: found straight_through, accepted is score while "
-            "config.hnet.frozen is 2",
-            {
-                "hnet": {"frozen": 2},
-                "anet": {"trainer": "straight_through", "kind": kind},
-            },
-        )
-        for kind in ("random", "none")
-    ],
-    "only_random_has_candidates": [
-        (
-            {"anet": {"candidates": 4}},
-            "config.anet.candidates: found 4, accepted is 1 with anet.kind = 'anet'",
-            {"anet": {"candidates": 4, "kind": "random"}},
         )
     ],
     "frozen_stages_exist": [

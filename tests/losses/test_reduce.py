@@ -171,12 +171,6 @@ def test_constants_of_the_gradient_are_exactly_constant():
         assert np.any(of_logits)
         assert not np.any(of_target)
 
-    of_hardness, of_threshold, of_reached = gradient_of(
-        losses.threshold_pursuit, normal(4, 6), np.float32(0.2), np.float32(0.1)
-    )
-    assert np.all(of_hardness != 0)
-    assert of_threshold == of_reached == 0
-
 
 def test_the_signs_of_the_quantisation_are_a_constant():
     # By the product rule of u . sign(u), were the sign a soft one, this would differ.

@@ -148,27 +148,26 @@ def _group_plot(rows: Rows, keys: Sequence[str], title: str, *, log: bool) -> Ma
 
 
 def _pace_plot(rows: Rows, keys: Sequence[str], title: str) -> Markup:
-    """Threshold and hardness share one panel, shares of samples the one below."""
-    shares = [key for key in keys if key.startswith("pace/accepted")]
-    levels = [key for key in keys if key not in shares]
-    panels = [panel for panel in (levels, shares) if panel]
+    """Levels of hardness, shares of samples and the multiplier, each on an axis."""
+    names = {"share": ("recognised", "evidence"), "multiplier": ("multiplier",)}
+    panels = {
+        label: [key for key in keys if key.split("/")[1] in parts]
+        for label, parts in names.items()
+    }
+    rest = [key for key in keys if not any(key in panel for panel in panels.values())]
+    panels = {label: x for label, x in ({"hardness": rest} | panels).items() if x}
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
-        axes = figure.subplots(
-            len(panels),
-            sharex=True,
-            squeeze=False,
-            height_ratios=[2, 1][: len(panels)],
-        )[:, 0]
-        for panel, ax in zip(panels, axes, strict=True):
-            if panel is shares:  # colours of its own: one legend serves both
-                ax.set_prop_cycle(color=_COLOURS[len(levels) :] or _COLOURS)
+        figure = Figure(figsize=(4.8, 4.0), layout="constrained")
+        axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+        drawn = 0
+        for (label, panel), ax in zip(panels.items(), axes, strict=True):
+            # Colours of its own: one legend serves all.
+            ax.set_prop_cycle(color=_COLOURS[drawn:] or _COLOURS)
             _draw(ax, rows, panel)
-            if panel is shares:
+            drawn += len(panel)
+            ax.set_ylabel(label)
+            if label == "share":
                 ax.set_ylim(-0.05, 1.05)
-                ax.set_ylabel("share")
-            else:
-                ax.set_ylabel("hardness")
         axes[-1].set_xlabel("step")
         figure.legend(loc="outside upper left", ncols=3)
         return _svg(figure, title, f"{', '.join(keys)} over steps")
