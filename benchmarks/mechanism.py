@@ -4,7 +4,7 @@
 
 Curves are a run's own log. Windows and angles are drawn by the A-Net of its last
 checkpoint for unlabelled images. The record is benchmarks/results/mechanism.json; the
-last panel shows the study `parts`.
+last panel shows the study `adversary`.
 """
 
 import json
@@ -71,20 +71,23 @@ def drawn(workdir: Workdir) -> dict:
     }
 
 
-def draw(record: dict, parts: dict) -> Figure:
-    """Five panels in a row."""
-    figure = Figure(figsize=(15, 3.2), layout="constrained")
-    pace, entropy, windows, angles, robust = figure.subplots(1, 5)
+def draw(record: dict, study: dict) -> Figure:
+    """Six panels in a row."""
+    figure = Figure(figsize=(18, 3.2), layout="constrained")
+    pace, dual, entropy, windows, angles, robust = figure.subplots(1, 6)
     curves = record["curves"]
     for name in ("threshold", "hardness"):
         pace.plot(curves["step"], curves[name], label=name)
     pace.set(
         title="Mean hardness", xlabel="step", ylabel="share of bits", ylim=(0, None)
     )
+    dual.plot(curves["step"], curves["multiplier"])
+    dual.axhline(0, color="black", linestyle=":")
+    dual.set(title="Multiplier", xlabel="step", ylabel="nats a share of bits")
     for name in ("scales", "positions", "angles"):
         entropy.plot(curves["step"], curves[name], label=name)
     entropy.set(title="Diversity of choices", xlabel="step")
-    entropy.set(ylabel="entropy over its maximum", ylim=(0.8, 1))
+    entropy.set(ylabel="entropy over its maximum", ylim=(0, 1.02))
     shown = windows.imshow(record["drawn"]["positions"], vmin=0, cmap="magma")
     windows.set(title="Window positions", xticks=[], yticks=[])
     figure.colorbar(shown, ax=windows, label="share of images")
@@ -92,12 +95,12 @@ def draw(record: dict, parts: dict) -> Figure:
     angles.stairs(record["drawn"]["angles"], edges, fill=True)
     angles.axhline(1 / (len(edges) - 1), color="black", linestyle=":", label="uniform")
     angles.set(title="Angles", xlabel="degrees", ylabel="share of images")
-    rows = ("supervised", "random deformations", "SSAH")
+    rows = ("supervised", "random, whole family", "SSAH, 0.85 recognised")
     sets = ("map", "occluded", "rotated")
     for index, row in enumerate(rows):
         (cell,) = (
             cell
-            for cell in parts["cells"]
+            for cell in study["cells"]
             if cell["row"] == row and cell["column"] == _COLUMN
         )
         heights = [statistics.mean(cell[name]) for name in sets]
@@ -126,13 +129,13 @@ def main(_: list[str]) -> None:
     """Measure, write the record and draw it."""
     if _WORKDIR.value:
         records.write("mechanism", measure(Workdir(_WORKDIR.value)))
-    found, parts = (
+    found, study = (
         json.loads((records.RESULTS / f"{name}.json").read_text())
-        for name in ("mechanism", "parts")
+        for name in ("mechanism", "adversary")
     )
     # The same picture from the same records, byte for byte.
     with mpl.rc_context({"svg.hashsalt": "ssah", "svg.fonttype": "none"}):
-        draw(found, parts).savefig(_OUT.value, metadata={"Date": None})
+        draw(found, study).savefig(_OUT.value, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ benchmarks/results/STUDY.json.
 import dataclasses
 import itertools
 import json
-import math
 import os
 import re
 import shutil
@@ -224,7 +223,12 @@ STUDIES = {
     "adversary": Study(
         config="configs/fashion_mnist.py",
         presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
-        rows={"supervised": "supervised", **CHANCE, "SSAH": ""},
+        rows={
+            "supervised": "supervised",
+            **CHANCE,
+            "SSAH": "",
+            "SSAH, 0.85 recognised": "pace.target=0.85,pace.rate=0.03",
+        },
         columns={str(n): f"labels_per_class={n}" for n in (50, 500)},
         baseline="random, whole family",
         seeds=3,
@@ -330,8 +334,6 @@ def _run(command: list[str], said: Path, core: int | None) -> None:
 
 def interval(differences: list[float]) -> float:
     """Half the 95 % confidence interval of a mean difference (Student's t)."""
-    if len(differences) < 2:
-        return float("nan")
     quantile = stats.t.ppf(0.975, len(differences) - 1)
     return quantile * statistics.stdev(differences) / len(differences) ** 0.5
 
@@ -370,8 +372,10 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
                 "map": values,
                 "mean": statistics.mean(values),
                 "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
-                "difference": statistics.mean(differences) if differences else math.nan,
-                "difference_ci95": interval(differences),
+                "difference": statistics.mean(differences) if differences else None,
+                "difference_ci95": interval(differences)
+                if len(differences) > 1
+                else None,
                 **sets,
                 "wall_seconds": statistics.mean(
                     cell["wall_seconds"] for cell in here.values()
@@ -402,8 +406,9 @@ def markdown(name: str) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads))]
     for line in record["cells"]:
         same = line["row"] == record["baseline"]
-        difference = f"{line['difference']:+.3f} ± {line['difference_ci95']:.3f}"
-        difference = difference.removesuffix(" ± nan").replace("+nan", "")
+        difference = "" if line["difference"] is None else f"{line['difference']:+.3f}"
+        if line["difference_ci95"] is not None:
+            difference += f" ± {line['difference_ci95']:.3f}"
         cells = [line["row"], line["column"], spread(line["map"])]
         cells += ["" if same else difference]
         cells += [spread(line[name]) for name in sets]

@@ -125,7 +125,8 @@ def predicted_labels(
     """
     if multi_label:
         return logits > 0
-    return jnp.argmax(logits, axis=-1)[:, None] == jnp.arange(logits.shape[-1])
+    classes = jnp.arange(logits.shape[-1])[None, :]
+    return jnp.argmax(logits, axis=-1)[:, None] == classes
 
 
 def align_posterior(

@@ -60,7 +60,7 @@ class _Terms:
     quantisation: float = _option(_SSAH["quantisation"])
     hard: float = field(
         0.2,
-        "weight of similarity on paced generated labelled images",
+        "weight of similarity on hard samples of labelled images",
         at_least(0),
     )
     consistent: float = field(

@@ -28,7 +28,9 @@ def chances(logits):
 def test_the_parts_of_the_entropy_sum_to_that_of_the_draw():
     rng = np.random.default_rng(0)
     shapes = {"scale": (2, 3), "position": (2, 3, 2, 2), "angle": (2, 2, 4)}
-    logits = {k: rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}
+    logits = {
+        k: jnp.asarray(rng.normal(size=v), jnp.float32) for k, v in shapes.items()
+    }
     found = deformation_entropy(DeformationLogits(**logits))
     for image in range(2):
         scale = chances(logits["scale"][image])
