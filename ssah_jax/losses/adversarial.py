@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 def score_function_loss(
     log_probability: Float[Array, "B"],
     loss: Float[Array, "B"],
-    baseline: Float[Array, ""],
+    baseline: Float[Array, ""] | Float[Array, "B"],
 ) -> Float[Array, "B"]:
     """A loss whose gradient estimates that of the expected loss of a draw, `[B]`.
 
@@ -23,7 +23,8 @@ def score_function_loss(
     Args:
         log_probability: of each draw, `[B]`; the only thing that is differentiated.
         loss: of each draw, `[B]`; a constant of the gradient.
-        baseline: what to compare with, as a rule the mean loss; a constant.
+        baseline: what to compare with, as a rule the mean loss, one for all or one for
+            each draw; a constant.
     """
     return jax.lax.stop_gradient(loss - baseline) * log_probability
 

@@ -39,6 +39,10 @@ def test_score_function_loss_is_the_advantage_times_the_log_probability():
     np.testing.assert_allclose(of_log_p, loss - baseline, rtol=1e-6)
     assert not np.any(of_loss)
     assert not np.any(of_baseline)
+    each = losses.score_function_loss(
+        *map(jnp.asarray, (log_p, loss)), jnp.full(6, baseline)
+    )
+    np.testing.assert_array_equal(each, found)
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.7])
