@@ -95,7 +95,7 @@ def draw(record: dict, study: dict) -> Figure:
     angles.stairs(record["drawn"]["angles"], edges, fill=True)
     angles.axhline(1 / (len(edges) - 1), color="black", linestyle=":", label="uniform")
     angles.set(title="Angles", xlabel="degrees", ylabel="share of images")
-    rows = ("supervised", "random, whole family", "SSAH, 0.85 recognised")
+    rows = ("supervised", "random, whole family", "SSAH")
     sets = ("map", "occluded", "rotated")
     for index, row in enumerate(rows):
         (cell,) = (

@@ -49,6 +49,11 @@ def test_numbers_are_those_of_the_records():
         values = [found[column]["mean"] for column in ("10", "50", "500")]
         values += [np.mean(found["50"][name]) for name in ("occluded", "rotated")]
         assert f"| {row} | " + " | ".join(f"{v:.3f}" for v in values) in README
+    beside = {cell["row"]: cell for cell in record("adversary")["cells"]}
+    rows = ("supervised", "random, whole family", "SSAH")
+    for row in (*rows, "random, 30 degrees, windows to 0.5"):
+        first = [beside[row][name][0] for name in ("map", "occluded", "rotated")]
+        assert f"| {row} | " + " | ".join(f"{v:.3f}" for v in first) + " |" in README
     cost = record("step_cost")
     flat = " ".join(README.split())
     assert f"takes {cost['median_seconds_a_step']['full']:.2f} s" in flat
