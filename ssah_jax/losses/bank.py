@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ssah_jax.similarity import arguments
+
 
 # JAX rebuilds a pytree around whatever a transformation puts at its leaves.
 @no_type_check
@@ -32,6 +34,18 @@ class CodeBank(NamedTuple):
     cursor: Int[Array, ""]
 
 
+_bank = arguments.record(
+    CodeBank,
+    codes=arguments.codes("N K"),
+    labels=arguments.real("N C"),
+    valid=arguments.flags("N"),
+    cursor=arguments.step,
+)
+
+
+@arguments.takes(
+    size=arguments.whole(1), bits=arguments.whole(1), num_classes=arguments.whole(1)
+)
 def init_bank(*, size: int, bits: int, num_classes: int) -> CodeBank:
     """An empty bank.
 
@@ -48,6 +62,13 @@ def init_bank(*, size: int, bits: int, num_classes: int) -> CodeBank:
     )
 
 
+@arguments.takes(
+    bank=_bank,
+    codes=arguments.codes("B K"),
+    labels=arguments.labels("B C"),
+    rows=arguments.places("B"),
+    where=arguments.flags("B"),
+)
 def update_bank(
     bank: CodeBank,
     codes: Float[Array, "B K"],

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ssah_jax.losses.hadamard import hadamard
-from ssah_jax.similarity import inner_product, unit_rows
+from ssah_jax.similarity import arguments, inner_product, unit_rows
 
 _BLOCK = 512
 """Candidates that are looked at together, and rows whose distances are."""
@@ -19,6 +19,12 @@ _LISTED_BITS = 16
 """Most bits at which all codes are listed, so that none can be missed."""
 
 
+@arguments.takes(
+    key=arguments.key,
+    num_classes=arguments.whole(1),
+    bits=arguments.whole(1),
+    draws=arguments.whole(1),
+)
 def class_centres(
     key: Key[Array, ""], *, num_classes: int, bits: int, draws: int = 64
 ) -> Float[Array, "C K"]:
@@ -66,6 +72,7 @@ def class_centres(
     return _distant_codes(key, num_classes, bits, draws)
 
 
+@arguments.takes(key=arguments.key, bits=arguments.whole(1))
 def init_ties(key: Key[Array, ""], *, bits: int) -> Float[Array, "K"]:
     """Random bits that stand where an image's centres disagree, `[K]` in {-1, +1}.
 
@@ -78,6 +85,11 @@ def init_ties(key: Key[Array, ""], *, bits: int) -> Float[Array, "K"]:
     return jax.random.rademacher(key, (bits,), jnp.float32)
 
 
+@arguments.takes(
+    centres=arguments.signs("C K"),
+    labels=arguments.labels("B C"),
+    ties=arguments.signs("K"),
+)
 def merged_centres(
     labels: Float[Array, "B C"], centres: Float[Array, "C K"], ties: Float[Array, "K"]
 ) -> Float[Array, "B K"]:
@@ -97,6 +109,12 @@ def merged_centres(
     return jnp.where(total == 0, ties.astype(jnp.float32)[None, :], jnp.sign(total))
 
 
+@arguments.takes(
+    centres=arguments.codes("C K"),
+    u=arguments.codes("B K"),
+    labels=arguments.labels("B C"),
+    decay=arguments.number("[0, 1]"),
+)
 def follow_class_means(
     centres: Float[Array, "C K"],
     u: Float[Array, "B K"],
@@ -123,6 +141,7 @@ def follow_class_means(
     return jnp.where(number > 0, decay * centres + (1.0 - decay) * mean, centres)
 
 
+@arguments.takes(centres=arguments.signs("C K"))
 def minimum_distance(centres: Float[Array, "C K"]) -> Float[Array, ""]:
     """Least Hamming distance of two centres, in bits; K if there is only one.
 

@@ -11,8 +11,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ssah_jax.losses.pairwise import logistic_pair_loss
 from ssah_jax.losses.reduce import masked
+from ssah_jax.similarity import arguments
 
 
+@arguments.takes(
+    logits=arguments.real("U C"),
+    target=arguments.probability("U C"),
+    sure=arguments.flags("U C"),
+    multi_label=arguments.truth,
+    where=arguments.flags("U"),
+)
 def centre_consistency(
     logits: Float[Array, "U C"],
     target: Float[Array, "U C"],
@@ -50,6 +58,13 @@ def centre_consistency(
     return masked(masked(entropy, sure[:, 0]), where)
 
 
+@arguments.takes(
+    u=arguments.codes("U K"),
+    anchors=arguments.codes("M K"),
+    target=arguments.probability("U M"),
+    alpha=arguments.number("(0, inf)"),
+    where=arguments.flags("U M"),
+)
 def pair_consistency(
     u: Float[Array, "U K"],
     anchors: Float[Array, "M K"],
@@ -79,6 +94,11 @@ def pair_consistency(
     return logistic_pair_loss(u, anchors, target, alpha=alpha, where=where)
 
 
+@arguments.takes(
+    u=arguments.codes("U K"),
+    anchors=arguments.codes("M K"),
+    scale=arguments.number("(0, inf)"),
+)
 def pair_posterior(
     u: Float[Array, "U K"],
     anchors: Float[Array, "M K"],
@@ -102,6 +122,13 @@ def pair_posterior(
     return jax.nn.sigmoid(scale * jnp.matmul(u, anchors.T, precision="highest"))
 
 
+@arguments.takes(
+    u=arguments.codes("U K"),
+    anchors=arguments.codes("M K"),
+    target=arguments.probability("U M"),
+    scale=arguments.number("(0, inf)"),
+    where=arguments.flags("U M"),
+)
 def ssdph_loss(
     u: Float[Array, "U K"],
     anchors: Float[Array, "M K"],
@@ -148,6 +175,7 @@ def ssdph_loss(
     return masked(jnp.square(error), where)
 
 
+@arguments.takes(step=arguments.step, length=arguments.number("[0, inf)"))
 def ramp_up(step: Int[Array, ""] | int, *, length: float) -> Float[Array, ""]:
     """Weight of a consistency loss while its teacher is young, in [exp(-5), 1].
 
@@ -162,6 +190,7 @@ def ramp_up(step: Int[Array, ""] | int, *, length: float) -> Float[Array, ""]:
     return jnp.exp(-5.0 * jnp.square(1.0 - share))
 
 
+@arguments.takes(step=arguments.step, length=arguments.number("[0, inf)"))
 def ramp_down(step: Int[Array, ""] | int, *, length: float) -> Float[Array, ""]:
     """Weight of a first opinion that is to be outgrown, from 1 at step 0 to 0.
 

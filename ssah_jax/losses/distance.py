@@ -5,9 +5,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ssah_jax.losses.reduce import masked
-from ssah_jax.similarity import cosine, squared_distance
+from ssah_jax.similarity import arguments, cosine, squared_distance
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.probability("B M"),
+    margin=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def dsh_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -51,6 +58,14 @@ def dsh_loss(
     return masked(0.5 * (similar * distance + (1.0 - similar) * hinge), where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.probability("B M"),
+    gamma=arguments.number("(0, inf)"),
+    limit=arguments.number("(-1, 1)"),
+    where=arguments.flags("B M"),
+)
 def dch_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],

@@ -5,14 +5,32 @@ https://arxiv.org/abs/1607.08477. Functions take codes as they are given; SSDH's
 sigmoids, `jax.nn.sigmoid(u)`, and its margins are for codes in [0, 1].
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ssah_jax.losses.reduce import masked
-from ssah_jax.similarity import squared_distance
+from ssah_jax.similarity import arguments, squared_distance
 
 
+def _far(name: str, found: Any, sizes: arguments.Sizes) -> tuple[float, float]:
+    begin, end = map(float, found)
+    if not 0 <= begin <= end <= 1:
+        raise ValueError(
+            f"{name}: found {(begin, end)}, accepted is 0 <= begin <= end <= 1"
+        )
+    return begin, end
+
+
+@arguments.takes(
+    u=arguments.codes("B K", bits_too=True),
+    v=arguments.codes("M K", bits_too=True),
+    neighbours=arguments.whole(0),
+    far=_far,
+    where=arguments.flags("B M"),
+)
 def graph_pairs(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -63,6 +81,13 @@ def graph_pairs(
     return similar, similar | (where & (rank >= begin) & (rank < end))
 
 
+@arguments.takes(
+    u=arguments.codes("B K", bits_too=True),
+    v=arguments.codes("M K", bits_too=True),
+    similar=arguments.probability("B M"),
+    margin=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def contrastive_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -105,6 +130,13 @@ def contrastive_loss(
     return masked(similar * square + (1.0 - similar) * hinge, where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K", bits_too=True),
+    v=arguments.codes("M K", bits_too=True),
+    similar=arguments.flags("B M"),
+    margin=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def triplet_margin_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],

@@ -8,9 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ssah_jax.losses.reduce import all_sum, masked, masked_mean
-from ssah_jax.similarity import cosine, inner_product
+from ssah_jax.similarity import arguments, cosine, inner_product
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.probability("B M"),
+    alpha=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def logistic_pair_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -43,6 +50,12 @@ def logistic_pair_loss(
     return masked(jax.nn.softplus(logit) - similar * logit, where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.probability("B M"),
+    where=arguments.flags("B M"),
+)
 def dpsh_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -73,6 +86,14 @@ def dpsh_loss(
     return masked(_cross_entropy(0.5 * inner_product(u, v), similar), where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.probability("B M"),
+    alpha=arguments.number("(0, inf)"),
+    limit=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def dhn_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -113,6 +134,13 @@ def dhn_loss(
     return masked(_cross_entropy(alpha * inner, similar), where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.probability("B M"),
+    alpha=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def hashnet_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -146,6 +174,9 @@ def hashnet_loss(
     return masked(_cross_entropy(alpha * inner_product(u, v), similar), where)
 
 
+@arguments.takes(
+    step=arguments.step, rate=arguments.number("[0, inf)"), every=arguments.whole(1)
+)
 def hashnet_beta(
     step: Int[Array, ""] | int, *, rate: float = 0.005, every: int = 200
 ) -> Float[Array, ""]:
@@ -168,6 +199,11 @@ def hashnet_beta(
     return jnp.sqrt(1.0 + rate * since.astype(jnp.float32))
 
 
+@arguments.takes(
+    similar=arguments.flags("B M"),
+    positive=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def pair_weights(
     similar: Bool[Array, "B M"],
     *,
@@ -210,6 +246,11 @@ def pair_weights(
     return masked(jnp.where(similar, weight[1], weight[0]), where)
 
 
+@arguments.takes(
+    values=arguments.real("B M"),
+    similar=arguments.flags("B M"),
+    where=arguments.flags("B M"),
+)
 def balanced_pair_mean(
     values: Float[Array, "B M"],
     similar: Bool[Array, "B M"],

@@ -9,9 +9,17 @@ from jaxtyping import Array, Bool, Float
 
 from ssah_jax.losses.centres import merged_centres
 from ssah_jax.losses.reduce import masked
-from ssah_jax.similarity import cosine
+from ssah_jax.similarity import arguments, cosine
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    centres=arguments.codes("C K"),
+    labels=arguments.labels("B C"),
+    scale=arguments.number("(0, inf)"),
+    margin=arguments.number("[0, inf)"),
+    where=arguments.flags("B"),
+)
 def orthohash_loss(
     u: Float[Array, "B K"],
     labels: Float[Array, "B C"],
@@ -47,6 +55,7 @@ def orthohash_loss(
     return masked(_soft_cross_entropy(logits, labels), where)
 
 
+@arguments.takes(u=arguments.codes("B K"))
 def straight_through_sign(u: Float[Array, "B K"]) -> Float[Array, "B K"]:
     """The code of a real output, `[B, K]` in {-1, +1}, with the gradient of `u`.
 
@@ -62,6 +71,12 @@ def straight_through_sign(u: Float[Array, "B K"]) -> Float[Array, "B K"]:
     return sign + (u - jax.lax.stop_gradient(u))
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    classifier=arguments.codes("C K", bits_too=True),
+    labels=arguments.labels("B C"),
+    where=arguments.flags("B"),
+)
 def greedyhash_loss(
     u: Float[Array, "B K"],
     labels: Float[Array, "B C"],
@@ -97,6 +112,13 @@ def greedyhash_loss(
     return masked(_soft_cross_entropy(logits, labels.astype(jnp.float32)), where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    centres=arguments.signs("C K"),
+    labels=arguments.labels("B C"),
+    ties=arguments.signs("K"),
+    where=arguments.flags("B"),
+)
 def csq_loss(
     u: Float[Array, "B K"],
     labels: Float[Array, "B C"],
@@ -132,6 +154,13 @@ def csq_loss(
     return masked(masked(loss, jnp.any(labels > 0, axis=-1)), where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    centres=arguments.signs("C K"),
+    labels=arguments.labels("B C"),
+    margin=arguments.number("(0, inf)"),
+    where=arguments.flags("B"),
+)
 def dpn_loss(
     u: Float[Array, "B K"],
     labels: Float[Array, "B C"],

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ssah_jax.losses.reduce import masked
-from ssah_jax.similarity import unit_rows
+from ssah_jax.similarity import arguments, unit_rows
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def absolute_quantisation(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "B"]:
@@ -35,6 +36,7 @@ def absolute_quantisation(
     return masked(jnp.mean(excess * jnp.sign(excess), axis=-1), where)
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def squared_quantisation(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "B"]:
@@ -58,6 +60,7 @@ def squared_quantisation(
     return masked(jnp.mean(jnp.square(_excess(u)), axis=-1), where)
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def log_cosh_quantisation(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "B"]:
@@ -84,6 +87,7 @@ def log_cosh_quantisation(
     return masked(jnp.mean(log_cosh, axis=-1), where)
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def cubic_quantisation(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "B"]:
@@ -106,6 +110,7 @@ def cubic_quantisation(
     return masked(jnp.mean(jnp.abs(excess) * jnp.square(excess), axis=-1), where)
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def cosine_quantisation(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "B"]:
@@ -131,6 +136,12 @@ def cosine_quantisation(
     return masked(1.0 - cosine, where)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    gamma=arguments.number("(0, inf)"),
+    limit=arguments.number("(0, 1]"),
+    where=arguments.flags("B"),
+)
 def dch_quantisation(
     u: Float[Array, "B K"],
     *,
@@ -164,6 +175,7 @@ def dch_quantisation(
     return masked(jnp.log1p(0.5 * u.shape[-1] * error / gamma), where)
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def code_balance(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "B"]:
@@ -186,6 +198,7 @@ def code_balance(
     return masked(jnp.square(jnp.mean(u.astype(jnp.float32), axis=-1)), where)
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def bit_balance(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "K"]:
@@ -210,6 +223,7 @@ def bit_balance(
     return jnp.square(jnp.sum(u, axis=0) / count)
 
 
+@arguments.takes(u=arguments.codes("B K"), where=arguments.flags("B"))
 def bit_independence(
     u: Float[Array, "B K"], *, where: Bool[Array, "B"] | None = None
 ) -> Float[Array, "K K"]:

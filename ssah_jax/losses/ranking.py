@@ -10,12 +10,17 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ssah_jax.losses.reduce import masked
 from ssah_jax.losses.soft_histogram import kind_histograms
-from ssah_jax.similarity import inner_product
+from ssah_jax.similarity import arguments, inner_product
 
 _LEAST = 1e-6
 """Least count, in items, whose logarithm is taken."""
 
 
+@arguments.takes(
+    similar=arguments.flags("B M"),
+    where=arguments.flags("B M"),
+    dissimilar=arguments.truth,
+)
 def valid_anchors(
     similar: Bool[Array, "B M"],
     *,
@@ -35,6 +40,13 @@ def valid_anchors(
     return valid & jnp.any(negative, axis=-1) if dissimilar else valid
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.flags("B M"),
+    bins=arguments.whole(1),
+    where=arguments.flags("B M"),
+)
 def mihash_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -94,6 +106,13 @@ def mihash_loss(
     return masked(-information, valid_anchors(similar, where=where))
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.flags("B M"),
+    bins=arguments.whole(1),
+    where=arguments.flags("B M"),
+)
 def talr_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -149,6 +168,14 @@ def talr_loss(
     return missed / jnp.maximum(relevant, 1.0)
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.flags("B M"),
+    margin=arguments.number("[0, inf)"),
+    scale=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def dtsh_loss(
     u: Float[Array, "B K"],
     v: Float[Array, "M K"],
@@ -209,6 +236,16 @@ def dtsh_loss(
     return total / jnp.maximum(pairs, 1.0)
 
 
+@arguments.takes(
+    key=arguments.key,
+    u=arguments.codes("B K"),
+    v=arguments.codes("M K"),
+    similar=arguments.flags("B M"),
+    draws=arguments.whole(1),
+    margin=arguments.number("[0, inf)"),
+    scale=arguments.number("(0, inf)"),
+    where=arguments.flags("B M"),
+)
 def dtsh_sampled_loss(
     key: Key[Array, ""],
     u: Float[Array, "B K"],

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
+from ssah_jax.similarity import arguments
+
 T = TypeVar("T")
 
 
@@ -21,6 +23,7 @@ def all_sum(tree: T, axis_name: str | None) -> T:
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
+@arguments.takes(x=arguments.rows)
 def all_rows(x: Num[Array, "B *rest"], axis_name: str | None) -> Num[Array, "M *rest"]:
     """Rows of all devices in device order, `[M, ...]`; differentiable.
 
@@ -46,6 +49,7 @@ def masked(
     return values if where is None else jnp.where(where, values, 0.0)
 
 
+@arguments.takes(values=arguments.real("..."), where=arguments.flags("..."))
 def masked_mean(
     values: Float[Array, "*shape"],
     where: Bool[Array, "*shape"] | None = None,

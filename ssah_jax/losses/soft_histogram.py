@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ssah_jax.similarity import arguments
 
+
+@arguments.takes(
+    distance=arguments.real("B M"),
+    weight=arguments.real("B M"),
+    bins=arguments.whole(1),
+    limit=arguments.number("(0, inf)"),
+)
 def soft_histogram(
     distance: Float[Array, "B M"],
     weight: Float[Array, "B M"],

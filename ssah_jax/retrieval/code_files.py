@@ -24,7 +24,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
@@ -36,6 +35,7 @@ from ssah_jax.retrieval.files import (
     one_line,
     unusable,
 )
+from ssah_jax.similarity import arguments
 
 VERSION: Final = "1"
 """Of the layout of these files."""
@@ -142,7 +142,7 @@ def pack_codes(
     """Packs codes from outside, once they are seen to be codes.
 
     Args:
-        codes: `[n, K]`, any real but NaN; binarised at 0 (0 is +1).
+        codes: `[n, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         bits: K.
         ids: what messages call the n rows; their numbers if None.
 
@@ -151,25 +151,20 @@ def pack_codes(
 
     Raises:
         CodeFileError: a code holds NaN.
-        ValueError: another shape, or other than signed numbers.
+        ValueError: another shape, unsigned numbers, 0 and 1, or many numbers and none
+            below 0.
     """
+    codes = arguments.host_array("codes", codes)
     if codes.ndim != 2 or codes.shape[1] != bits:
         raise ValueError(
             f"codes: found shape {codes.shape}, accepted is [rows, {bits}], as many "
             "bits as there"
         )
-    floating = jnp.issubdtype(codes.dtype, jnp.floating)
-    # {0, 1} and packed bytes would all binarise to +1, silently.
-    if not floating and not np.issubdtype(codes.dtype, np.signedinteger):
-        raise ValueError(
-            f"codes: found dtype {codes.dtype}, accepted are signed numbers, binarised "
-            "at 0"
-        )
-    if floating and np.isnan(codes).any():
+    if np.isnan(codes).any():
         row = int(np.flatnonzero(np.isnan(codes).any(axis=1))[0])
         name = f"row {row}" if ids is None else repr(ids[row])
         raise CodeFileError(f"codes: found NaN in {name}, accepted are real numbers")
-    return np.packbits(codes >= 0, axis=1)
+    return np.packbits(arguments.bits_of("codes", codes), axis=1)
 
 
 def text_columns(ids: Sequence[str], labels: Labels | None) -> dict[str, list[Any]]:

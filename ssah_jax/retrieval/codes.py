@@ -6,11 +6,33 @@ code is bit `7 - i % 8` of byte `i // 8` (big-endian, NumPy's default), 1 for +1
 the filling never changes a Hamming distance.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int8, Shaped, UInt8
 
+from ssah_jax.similarity import arguments
 
+
+def _codes(name: str, found: Any, sizes: arguments.Sizes) -> jax.Array:
+    """Codes `[..., K]`, looked at where their values are at hand."""
+    if not isinstance(found, jax.core.Tracer):
+        arguments.bits_of(name, found, extent=None)
+    return arguments.signed(name, found)
+
+
+def _packed(name: str, found: Any, sizes: arguments.Sizes) -> jax.Array:
+    array = arguments.rows(name, found, sizes)
+    if array.dtype != jnp.uint8:
+        raise ValueError(
+            f"{name}: found {array.dtype}, accepted are bytes (uint8), as of pack"
+        )
+    return array
+
+
+@arguments.takes(u=_codes)
 def binarise(
     u: Shaped[Array | np.ndarray, "*B K"],
 ) -> Shaped[Array, "*B K"]:
@@ -19,27 +41,37 @@ def binarise(
     Differs from `sign`, which sends 0 to 0 and so makes half-integer distances.
 
     Args:
-        u: real codes, `[*B, K]`, any real; a NaN becomes -1.
+        u: real codes, `[*B, K]`, any real whose sign is the bit, or booleans; under
+            `jit` a NaN becomes -1.
 
     Returns:
-        `[*B, K]` in {-1, +1}, of the dtype of `u`.
+        `[*B, K]` in {-1, +1}, of the dtype of `u`; int8 of booleans.
+
+    Raises:
+        ValueError: unsigned numbers, which are 0 and 1 or packed; outside `jit` also
+            NaN, 0 and 1, or many numbers and none below 0.
     """
-    u = jnp.asarray(u)
     return jnp.where(u >= 0, 1, -1).astype(u.dtype)
 
 
+@arguments.takes(codes=_codes)
 def pack(codes: Shaped[Array | np.ndarray, "*B K"]) -> UInt8[Array, "*B bytes"]:
     """Eight bits to a byte, in the order the module's docstring fixes.
 
     Args:
-        codes: real or binary codes, `[*B, K]`, any real; binarised at 0.
+        codes: real or binary codes, `[*B, K]`, any real, binarised at 0 (0 is +1), or
+            booleans.
 
     Returns:
         `[*B, ceil(K / 8)]` bytes.
+
+    Raises:
+        ValueError: as `binarise`.
     """
-    return jnp.packbits(jnp.asarray(codes) >= 0, axis=-1, bitorder="big")
+    return jnp.packbits(codes >= 0, axis=-1, bitorder="big")
 
 
+@arguments.takes(packed=_packed, bits=arguments.whole())
 def unpack(
     packed: UInt8[Array | np.ndarray, "*B bytes"], *, bits: int
 ) -> Int8[Array, "*B K"]:
@@ -58,8 +90,7 @@ def unpack(
     found, wanted = packed.shape[-1], -(-bits // 8)
     if bits < 1 or found != wanted:
         raise ValueError(
-            f"packed: found {found} bytes a row for bits={bits}; "
-            f"accepted are bits >= 1 in ceil(bits / 8) bytes"
+            f"packed: found {found} bytes a row for bits={bits}, accepted are {wanted}"
         )
-    ones = jnp.unpackbits(jnp.asarray(packed), axis=-1, count=bits, bitorder="big")
+    ones = jnp.unpackbits(packed, axis=-1, count=bits, bitorder="big")
     return 2 * ones.astype(jnp.int8) - 1

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int64, Shaped
 
-from ssah_jax.retrieval.inputs import ArrayLike, check_top_k
+from ssah_jax.retrieval.inputs import ArrayLike, check_top_k, histograms_of, labels_of
+from ssah_jax.similarity import arguments
 
 Gain = Literal["linear", "exponential"]
 
@@ -54,9 +55,10 @@ def expected_ndcg(
         `[Q]` in [0, 1]; 0 for a query without any relevant item.
 
     Raises:
-        ValueError: an unknown gain, or `top_k` below 1.
+        ValueError: an unknown gain, `top_k` below 1, or no such histograms.
     """
     check_top_k(top_k)
+    (graded,) = histograms_of(3, graded=graded)
     if gain not in get_args(Gain):
         raise ValueError(
             f"gain: found {gain!r}; accepted are {', '.join(get_args(Gain))}"
@@ -91,8 +93,14 @@ def mean_per_class(
 
     Returns:
         The means, of all C classes, or of those numbers that occur.
+
+    Raises:
+        ValueError: `values` and labels that disagree, or labels of neither kind.
     """
-    labels = np.asarray(query_labels)
+    values = arguments.host_array("values", values)
+    if values.ndim != 1:
+        raise ValueError(f"values: found shape {values.shape}, accepted is [Q]")
+    labels = labels_of("query_labels", query_labels, len(values))
     if labels.ndim == 1:
         classes, place = np.unique(labels, return_inverse=True)
         number = np.bincount(place, minlength=len(classes))

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int64, Shaped, UInt8, UInt16, UInt32
 
 from ssah_jax.retrieval.inputs import ArrayLike, PackedSets, pack_sets
 from ssah_jax.retrieval.sharded import over_processes, prepare
+from ssah_jax.similarity import arguments
 
 
 @partial(jax.jit, static_argnames=("by_number", "bits"))
@@ -104,7 +105,7 @@ def distance_histograms(
     Q x N, and the result does not depend on the blocks.
 
     Args:
-        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise; N < 2**31.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
@@ -151,7 +152,7 @@ def graded_histograms(
     The grade of an item is the number of labels that it shares with the query.
 
     Args:
-        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise; N < 2**31.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
@@ -215,8 +216,7 @@ def count_sets(
         ("query_block", query_block),
         ("database_block", database_block),
     ):
-        if size < 1:
-            raise ValueError(f"{name}: found {size}; accepted is a number >= 1")
+        arguments.check_whole(name, size, 1)
     count = prepare(sets, mesh=mesh, block=database_block, grades=grades)
     num_query = len(sets.query_code)
     size = _fit(query_block, num_query)

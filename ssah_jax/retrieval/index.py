@@ -54,6 +54,7 @@ from ssah_jax.retrieval.files import (
     synced,
     unusable,
 )
+from ssah_jax.similarity import arguments
 
 KINDS: Final = ("flat", "hnsw", "ivf", "multihash")
 """The words for what `build_index` makes."""
@@ -129,7 +130,7 @@ class Index:
         """The nearest codes of each query.
 
         Args:
-            codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+            codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
             k: neighbours wanted, >= 1; above N it counts as N.
 
         Returns:
@@ -141,10 +142,11 @@ class Index:
 
         Raises:
             CodeFileError: codes have another K, or hold NaN.
-            ValueError: k is below 1, or codes are not signed numbers.
+            ValueError: k is below 1; codes are unsigned, 0 and 1, or many and none
+                below 0.
         """
-        if k < 1:
-            raise ValueError(f"k: found {k}, accepted is a number >= 1")
+        arguments.check_whole("k", k, 1)
+        codes = arguments.host_array("codes", codes)
         if codes.ndim == 2 and codes.shape[1] != self.bits:
             raise CodeFileError(
                 f"codes: found {codes.shape[1]} bits, expected {self.bits} as in "
@@ -262,9 +264,14 @@ def build_index(codes: CodeSet, *, kind: str = "flat", **options: int) -> Index:
 
     Raises:
         CodeFileError: there are no codes.
-        ValueError: there is no such kind, or it knows no such option or value; FAISS
-            is not installed.
+        ValueError: `codes` is no CodeSet; there is no such kind, or it knows no such
+            option or value; FAISS is not installed.
     """
+    if not isinstance(codes, CodeSet):
+        raise ValueError(
+            f"codes: found {type(codes).__name__}, accepted is a CodeSet, as of "
+            "read_codes"
+        )
     if kind not in KINDS:
         raise ValueError(f"kind: found {kind!r}, accepted are {', '.join(KINDS)}")
     count, bits = codes.packed.shape[0], codes.bits

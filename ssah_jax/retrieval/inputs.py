@@ -7,9 +7,10 @@ distance and "shares a label" become a few XORs and ANDs on 32-bit words.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt32
+from jaxtyping import Bool, Int, Int64, Shaped, UInt32
+
+from ssah_jax.similarity import arguments
 
 ArrayLike = np.ndarray | jax.Array
 
@@ -52,7 +53,7 @@ def pack_sets(
     Nothing the caller owns is written to.
 
     Args:
-        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
@@ -63,19 +64,19 @@ def pack_sets(
         The packed sets.
 
     Raises:
-        ValueError: an empty side, K, C or lengths that disagree, NaN, codes that are
-            not signed numbers, labels that are neither multi-hot nor class numbers.
+        ValueError: an empty side, K, C or lengths that disagree, NaN, codes whose signs
+            say nothing, labels that are neither multi-hot nor class numbers.
     """
-    query_code = _signs("query_codes", query_codes)
-    database_code = _signs("database_codes", database_codes)
+    query_code = _bits("query_codes", query_codes)
+    database_code = _bits("database_codes", database_codes)
     bits = query_code.shape[1]
     if database_code.shape[1] != bits:
         raise ValueError(
             f"database_codes: found {database_code.shape[1]} bits; accepted are as "
             f"many as query_codes has, {bits}"
         )
-    query_label = _labels("query_labels", query_labels, len(query_code))
-    database_label = _labels("database_labels", database_labels, len(database_code))
+    query_label = labels_of("query_labels", query_labels, len(query_code))
+    database_label = labels_of("database_labels", database_labels, len(database_code))
     if query_label.shape[1:] != database_label.shape[1:]:
         raise ValueError(
             f"database_labels: found a label of shape {database_label.shape[1:]}; "
@@ -114,59 +115,109 @@ def check_top_k(top_k: int | None) -> None:
         top_k: ranks counted, or None for all.
 
     Raises:
-        ValueError: `top_k` is below 1.
+        ValueError: `top_k` is below 1, or no whole number.
     """
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k: found {top_k}; accepted are None or a number >= 1")
+    if top_k is not None:
+        check_rank("top_k", top_k, "None or a number >= 1")
 
 
-def _signs(name: str, codes: ArrayLike) -> np.ndarray:
-    """Codes as booleans `[rows, K]`, True for +1."""
-    array = np.asarray(codes)
-    if array.ndim != 2 or 0 in array.shape or array.shape[1] > _MOST_BITS:
+def check_rank(name: str, found: int, accepted: str = "numbers >= 1") -> None:
+    """Refuses what counts no ranks.
+
+    Args:
+        name: of the argument.
+        found: whatever is there.
+        accepted: what is, for the message.
+
+    Raises:
+        ValueError: it is below 1, or no whole number.
+    """
+    arguments.check_whole(name, found)
+    if found < 1:
+        raise ValueError(f"{name}: found {found}; accepted are {accepted}")
+
+
+def _bits(name: str, codes: ArrayLike) -> Bool[np.ndarray, "rows K"]:
+    """Codes as booleans, True for +1."""
+    bits = arguments.bits_of(name, codes)
+    if 0 in bits.shape or bits.shape[1] > _MOST_BITS:
         raise ValueError(
-            f"{name}: found shape {array.shape}; accepted is [rows, bits], rows >= 1 "
-            f"and bits 1 to {_MOST_BITS}"
+            f"{name}: found shape {bits.shape}, accepted is [rows, bits], rows "
+            f">= 1 and bits 1 to {_MOST_BITS}"
         )
-    # {0, 1} and packed bytes would all binarise to +1, silently.
-    floating = jnp.issubdtype(array.dtype, jnp.floating)
-    if not floating and not np.issubdtype(array.dtype, np.signedinteger):
-        raise ValueError(
-            f"{name}: found dtype {array.dtype}; accepted are signed numbers, "
-            f"binarised at 0"
-        )
-    # A NaN anywhere is the minimum, found without an array of flags.
-    if floating and np.isnan(array.min()):
-        rows = int(np.isnan(array).any(axis=1).sum())
-        raise ValueError(f"{name}: found NaN in {rows} rows; accepted are real numbers")
-    return array >= 0
+    return bits
 
 
-def _labels(name: str, labels: ArrayLike, rows: int) -> np.ndarray:
-    """Labels as booleans `[rows, C]` or as class numbers, uint32 `[rows]`."""
-    array = np.asarray(labels)
+def histograms_of(
+    axes: int, **found: Int[np.ndarray, "..."]
+) -> tuple[Int64[np.ndarray, "..."], ...]:
+    """Histograms from outside, once they are seen to be such.
+
+    Args:
+        axes: that each has, 2 for `[Q, radii]`.
+        **found: the histograms by name; the second is of a part of the first's items.
+
+    Returns:
+        The histograms.
+
+    Raises:
+        ValueError: numbers that are not whole, other axes, no queries, shapes that disagree, a negative number, or
+            more in the part than in the whole.
+    """
+    accepted = "[Q, radii]" if axes == 2 else "[Q, grades, radii]"
+    arrays = []
+    for name, histogram in found.items():
+        array = arguments.host_array(name, histogram)
+        if array.ndim != axes or not array.size:
+            raise ValueError(
+                f"{name}: found shape {array.shape}, accepted is {accepted}"
+            )
+        if not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"{name}: found {array.dtype}, accepted are whole numbers of items"
+            )
+        if array.min() < 0:
+            raise ValueError(
+                f"{name}: found {array.min()}, accepted are numbers of items, >= 0"
+            )
+        # Not unsigned: differences are taken.
+        arrays.append(array.astype(np.int64))
+    (whole, *parts), (first, *names) = arrays, found
+    for name, part in zip(names, parts, strict=True):
+        if part.shape != whole.shape or (part > whole).any():
+            raise ValueError(
+                f"{name}: found shape {part.shape}, or more items than in "
+                f"{first}, accepted is a part of {first}, of shape {whole.shape}"
+            )
+    return tuple(arrays)
+
+
+def labels_of(name: str, labels: ArrayLike, rows: int) -> np.ndarray:
+    """Labels as booleans `[rows, C]` or as class numbers, uint32 `[rows]`.
+
+    Args:
+        name: of the argument.
+        labels: multi-hot `[rows, C]`, 0 and 1 or booleans, or class numbers `[rows]`.
+        rows: that there must be.
+
+    Returns:
+        The labels.
+
+    Raises:
+        ValueError: text, one number a row that is not a whole one, another shape, a column `[rows, 1]`, or other values.
+    """
+    array = arguments.host_array(name, labels)
     if array.ndim not in (1, 2) or len(array) != rows or array.shape[-1] == 0:
         raise ValueError(
-            f"{name}: found shape {array.shape}; accepted is [{rows}] or "
+            f"{name}: found shape {array.shape}, accepted is [{rows}] or "
             f"[{rows}, classes], a label for each code"
         )
     if array.ndim == 2:
-        flags = array == 1
-        if not (flags | (array == 0)).all():
-            raise ValueError(
-                f"{name}: found values other than 0 and 1; accepted is multi-hot"
-            )
-        return flags
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"{name}: found one {array.dtype} a row; accepted are integer class "
-            f"numbers [rows] or multi-hot [rows, classes]"
-        )
-    if array.min() < 0 or array.max() > np.iinfo(np.uint32).max:
-        raise ValueError(
-            f"{name}: found class numbers {array.min()} to {array.max()}; "
-            f"accepted are 0 to 2**32 - 1"
-        )
+        arguments.check_width(name, array.shape)
+        arguments.check_multi_hot(name, array)
+        return array == 1
+    arguments.check_class_dtype(name, array.dtype)
+    arguments.check_class_range(name, array, None)
     return array.astype(np.uint32)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Shaped
 from ssah_jax.retrieval import tie_aware
 from ssah_jax.retrieval.graded import expected_ndcg, mean_per_class
 from ssah_jax.retrieval.histograms import by_grade, count_sets, most_shared
-from ssah_jax.retrieval.inputs import ArrayLike, check_top_k, pack_sets
+from ssah_jax.retrieval.inputs import ArrayLike, check_rank, check_top_k, pack_sets
 from ssah_jax.retrieval.stable import CONVENTIONS, stable_of_sets
 
 Ties = Literal["expected", "optimistic", "pessimistic", "stable"]
@@ -28,7 +28,7 @@ def average_precision(
     """Average precision of each query; `mean_average_precision` is its mean.
 
     Args:
-        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
@@ -91,7 +91,7 @@ def mean_average_precision(
       published tables.
 
     Args:
-        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
@@ -131,7 +131,7 @@ def evaluate(
     """Every retrieval metric that is reported, ready for JSON.
 
     Args:
-        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.
@@ -153,10 +153,8 @@ def evaluate(
         ValueError: inputs that disagree or are empty, NaN, `top_k` or an n below 1.
     """
     check_top_k(top_k)
-    if any(n < 1 for n in precision_at):
-        raise ValueError(
-            f"precision_at: found {min(precision_at)}; accepted are numbers >= 1"
-        )
+    for n in precision_at:
+        check_rank("precision_at", n)
     sets = pack_sets(query_codes, query_labels, database_codes, database_labels)
     size = len(sets.database_code)
     graded = by_grade(count_sets(sets, grades=most_shared(sets)))

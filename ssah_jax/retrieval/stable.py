@@ -73,7 +73,7 @@ def stable_average_precision(
     hits at ranks 1 and 3 are 0.83.
 
     Args:
-        query_codes: `[Q, K]`, any real but NaN; binarised at 0 (0 is +1).
+        query_codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
         query_labels: multi-hot `[Q, C]` in {0, 1}, or class numbers `[Q]` >= 0.
         database_codes: `[N, K]`, likewise.
         database_labels: `[N, C]` or `[N]`, of the same kind as `query_labels`.

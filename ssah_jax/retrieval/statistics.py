@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
+from ssah_jax.similarity import arguments
+
 # Rows whose products are summed at once: exact in float32, and little memory.
 _BLOCK = 1 << 16
 
@@ -24,7 +26,8 @@ def code_statistics(
     integers, so the numbers do not depend on the order of the codes.
 
     Args:
-        codes: `[N, K]`, N and K >= 1, any real but NaN; binarised at 0 (0 is +1).
+        codes: `[N, K]`, N and K >= 1, any real but NaN, binarised at 0 (0 is +1), or
+            booleans.
 
     Returns:
         Ready for JSON:
@@ -40,16 +43,14 @@ def code_statistics(
         - `largest_share`: share of codes that equal the most frequent one, (0, 1].
 
     Raises:
-        ValueError: no codes, no bits, or NaN.
+        ValueError: no codes, no bits, NaN, unsigned numbers, 0 and 1, or many numbers
+            and none below 0.
     """
-    array = np.asarray(codes)
-    if 0 in array.shape:
+    bits = arguments.bits_of("codes", codes)
+    if 0 in bits.shape:
         raise ValueError(
-            f"codes: found shape {array.shape}; accepted is [rows >= 1, bits >= 1]"
+            f"codes: found shape {list(bits.shape)}, accepted is [rows >= 1, bits >= 1]"
         )
-    if (array != array).any():
-        raise ValueError("codes: found NaN; accepted are real numbers")
-    bits = array >= 0
     together = _together(bits)
     ones = np.diag(together)
     balance = ones / len(bits)

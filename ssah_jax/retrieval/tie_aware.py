@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
-from ssah_jax.retrieval.inputs import check_top_k
+from ssah_jax.retrieval.inputs import check_top_k, histograms_of
+from ssah_jax.similarity import arguments
 
 
 class APBounds(NamedTuple):
@@ -74,6 +75,7 @@ def expected_average_precision(
         ValueError: `top_k` is below 1.
     """
     check_top_k(top_k)
+    count, relevant = histograms_of(2, count=count, relevant=relevant)
     n_before, r_before = _before(count), _before(relevant)
     placed = _within(count, n_before, top_k)
     share = relevant / np.maximum(count, 1)
@@ -105,6 +107,7 @@ def average_precision_bounds(
         ValueError: `top_k` is below 1.
     """
     check_top_k(top_k)
+    count, relevant = histograms_of(2, count=count, relevant=relevant)
     r_before = _before(relevant)
 
     def of_runs(start: np.ndarray) -> np.ndarray:
@@ -136,6 +139,7 @@ def precision_at(
     Raises:
         ValueError: `n` is outside 1 to the size of the database.
     """
+    count, relevant = histograms_of(2, count=count, relevant=relevant)
     return _hits(count, relevant, n) / n
 
 
@@ -158,6 +162,7 @@ def recall_at(
     Raises:
         ValueError: `n` is outside 1 to the size of the database.
     """
+    count, relevant = histograms_of(2, count=count, relevant=relevant)
     return _over(_hits(count, relevant, n), relevant.sum(axis=1))
 
 
@@ -183,6 +188,7 @@ def precision_within_radius(
     Raises:
         ValueError: `radius` is outside 0..K.
     """
+    count, relevant = histograms_of(2, count=count, relevant=relevant)
     end = _end(count, radius)
     return _over(relevant[:, :end].sum(axis=1), count[:, :end].sum(axis=1))
 
@@ -206,6 +212,7 @@ def recall_within_radius(
     Raises:
         ValueError: `radius` is outside 0..K.
     """
+    count, relevant = histograms_of(2, count=count, relevant=relevant)
     end = _end(count, radius)
     return _over(relevant[:, :end].sum(axis=1), relevant.sum(axis=1))
 
@@ -227,6 +234,7 @@ def precision_recall_curve(
     Returns:
         The curve over radius 0..K.
     """
+    count, relevant = histograms_of(2, count=count, relevant=relevant)
     hits = relevant.cumsum(axis=1)
     precision = _over(hits, count.cumsum(axis=1)).mean(axis=0)
     recall = _over(hits, hits[:, -1:]).mean(axis=0)
@@ -264,7 +272,14 @@ def _harmonic(end: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 def _hits(count: np.ndarray, relevant: np.ndarray, n: int) -> np.ndarray:
     """Relevant items expected among the first n, `[Q]`."""
-    size = int(count[0].sum())
+    sizes = count.sum(axis=1)
+    size = int(sizes.min())
+    if size != sizes.max():
+        raise ValueError(
+            f"count: found rows of {size} to {sizes.max()} items, accepted are rows of "
+            "one database"
+        )
+    arguments.check_whole("n", n)
     if not 1 <= n <= size:
         raise ValueError(
             f"n: found {n}; accepted are 1 to {size}, the size of the database"
@@ -276,6 +291,7 @@ def _hits(count: np.ndarray, relevant: np.ndarray, n: int) -> np.ndarray:
 def _end(count: np.ndarray, radius: int) -> int:
     """One past the last distance within `radius`."""
     bits = count.shape[1] - 1
+    arguments.check_whole("radius", radius)
     if not 0 <= radius <= bits:
         raise ValueError(
             f"radius: found {radius}; accepted are 0 to {bits}, the bits of a code"

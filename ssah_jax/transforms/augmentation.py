@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from ssah_jax.similarity import arguments
 
+
+@arguments.takes(
+    image=arguments.image(moved=True),
+    offset=arguments.places("2"),
+    max_shift=arguments.whole(0),
+)
 def shift(
     image: Float[Array, "H W ch"],
     offset: Int[Array, "2"],
@@ -35,6 +42,9 @@ def shift(
     return jax.lax.dynamic_slice(padded, (start[0], start[1], 0), image.shape)
 
 
+@arguments.takes(
+    key=arguments.key, image=arguments.image(moved=True), max_shift=arguments.whole(0)
+)
 def random_shift(
     key: Key[Array, ""],
     image: Float[Array, "H W ch"],
@@ -60,6 +70,7 @@ def random_shift(
     return shift(image, offset, max_shift=max_shift)
 
 
+@arguments.takes(key=arguments.key, image=arguments.image(moved=True))
 def random_flip(
     key: Key[Array, ""],
     image: Float[Array, "H W ch"],
@@ -76,6 +87,11 @@ def random_flip(
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
+@arguments.takes(
+    image=arguments.image(moved=True),
+    corner=arguments.places("2"),
+    size=arguments.whole(),
+)
 def crop(
     image: Float[Array, "H W ch"], corner: Int[Array, "2"], *, size: int
 ) -> Float[Array, "h w ch"]:
@@ -99,6 +115,9 @@ def crop(
     return jax.lax.dynamic_slice(image, (row, column, 0), (size, size, image.shape[2]))
 
 
+@arguments.takes(
+    key=arguments.key, image=arguments.image(moved=True), size=arguments.whole()
+)
 def random_crop(
     key: Key[Array, ""], image: Float[Array, "H W ch"], *, size: int
 ) -> Float[Array, "h w ch"]:
@@ -120,6 +139,7 @@ def random_crop(
     return crop(image, jax.random.randint(key, (2,), 0, room + 1), size=size)
 
 
+@arguments.takes(image=arguments.image(moved=True), size=arguments.whole())
 def centre_crop(image: Float[Array, "H W ch"], *, size: int) -> Float[Array, "h w ch"]:
     """Cuts out the square in the middle, the upper left one of those as near.
 

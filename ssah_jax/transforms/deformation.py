@@ -6,11 +6,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from ssah_jax.similarity import arguments
 from ssah_jax.transforms.occlusion import occlude, occlusion_mask
 from ssah_jax.transforms.rotation import rotate_blocks
 from ssah_jax.types import Deformation, DeformationLogits
 
+_logits = arguments.record(
+    DeformationLogits,
+    scale=arguments.real("S"),
+    position=arguments.real("S G G"),
+    angle=arguments.real("A N"),
+)
+_deformation = arguments.record(
+    Deformation,
+    scale=arguments.real("S", "[0, 1]"),
+    position=arguments.real("S G G", "[0, 1]"),
+    angle=arguments.angle("A"),
+)
+_bound = arguments.number("[0, pi]")
 
+
+@arguments.takes(
+    key=arguments.key,
+    logits=arguments.real("..."),
+    temperature=arguments.number("(0, inf)"),
+)
 def straight_through_gumbel(
     key: Key[Array, ""],
     logits: Float[Array, "..."],
@@ -53,6 +73,12 @@ def straight_through_gumbel(
     return hard + (soft - jax.lax.stop_gradient(soft))
 
 
+@arguments.takes(
+    key=arguments.key,
+    logits=_logits,
+    max_angle=_bound,
+    temperature=arguments.number("(0, inf)"),
+)
 def draw_deformation(
     key: Key[Array, ""],
     logits: DeformationLogits,
@@ -97,6 +123,7 @@ def draw_deformation(
     )
 
 
+@arguments.takes(logits=_logits, deformation=_deformation, max_angle=_bound)
 def deformation_log_probability(
     logits: DeformationLogits,
     deformation: Deformation,
@@ -136,6 +163,13 @@ def deformation_log_probability(
     )
 
 
+@arguments.takes(
+    image=arguments.image(),
+    deformation=_deformation,
+    scales=arguments.shares,
+    fill=arguments.fill,
+    border=arguments.word("zeros", "edge"),
+)
 def deform(
     image: Float[Array, "H W ch"],
     deformation: Deformation,

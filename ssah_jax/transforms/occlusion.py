@@ -10,9 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from ssah_jax.similarity import arguments
+
 _FILLS = ("zero", "mean", "noise")
 
 
+@arguments.takes(
+    side=arguments.whole(1), scales=arguments.shares, grid=arguments.whole(1)
+)
 def window_profiles(
     side: int,
     *,
@@ -55,6 +60,13 @@ def window_profiles(
     return jnp.asarray(inside, dtype=jnp.float32)
 
 
+@arguments.takes(
+    scale=arguments.real("S", "[0, 1]"),
+    position=arguments.real("S G G", "[0, 1]"),
+    scales=arguments.shares,
+    height=arguments.whole(1),
+    width=arguments.whole(1),
+)
 def occlusion_mask(
     scale: Float[Array, "S"],
     position: Float[Array, "S G G"],
@@ -102,6 +114,11 @@ def occlusion_mask(
     return jnp.einsum("sjh,sjw->hw", rows, col, precision=highest)
 
 
+@arguments.takes(
+    image=arguments.image(),
+    mask=arguments.real("H W", "[0, 1]"),
+    fill=arguments.fill,
+)
 def occlude(
     image: Float[Array, "H W ch"],
     mask: Float[Array, "H W"],
@@ -123,6 +140,13 @@ def occlude(
     return image * (1 - mask) + jnp.broadcast_to(fill, image.shape) * mask
 
 
+@arguments.takes(
+    key=arguments.key,
+    kind=arguments.word(*_FILLS),
+    height=arguments.whole(1),
+    width=arguments.whole(1),
+    mean=arguments.real("ch", "[0, 1]"),
+)
 def fill_value(
     key: Key[Array, ""],
     *,

@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ssah_jax.similarity import arguments
+
 _PAD_MODES = {"zeros": "constant", "edge": "edge"}
 
 
+@arguments.takes(angle=arguments.angle())
 def rotation_matrix(angle: float | Float[Array, ""]) -> Float[Array, "2 3"]:
     """The affine matrix of a rotation about the centre of an image.
 
@@ -37,6 +40,9 @@ def rotation_matrix(angle: float | Float[Array, ""]) -> Float[Array, "2 3"]:
     return jnp.stack([jnp.stack([cos, sin, zero]), jnp.stack([-sin, cos, zero])])
 
 
+@arguments.takes(
+    matrix=arguments.real("2 3"), height=arguments.whole(1), width=arguments.whole(1)
+)
 def affine_grid(
     matrix: Float[Array, "2 3"],
     *,
@@ -73,6 +79,11 @@ def _block_grid(
     return jnp.stack(source, axis=-1)
 
 
+@arguments.takes(
+    image=arguments.image(),
+    grid=arguments.real("h w 2"),
+    border=arguments.word("zeros", "edge"),
+)
 def bilinear_sample(
     image: Float[Array, "H W ch"],
     grid: Float[Array, "h w 2"],
@@ -127,6 +138,11 @@ def bilinear_sample(
     return top + down * (bottom - top)
 
 
+@arguments.takes(
+    image=arguments.image(),
+    angle=arguments.angle(),
+    border=arguments.word("zeros", "edge"),
+)
 def rotate(
     image: Float[Array, "H W ch"],
     angle: float | Float[Array, ""],
@@ -151,6 +167,11 @@ def rotate(
     return bilinear_sample(image, grid, border=border)
 
 
+@arguments.takes(
+    image=arguments.image(),
+    angles=arguments.angle("A"),
+    border=arguments.word("zeros", "edge"),
+)
 def rotate_blocks(
     image: Float[Array, "H W ch"],
     angles: Float[Array, "A"],

@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ssah_jax.similarity import arguments
 
+
+@arguments.takes(
+    u=arguments.codes("B K", bits_too=True),
+    v=arguments.codes("M K", bits_too=True),
+    epsilon=arguments.number("[0, inf)"),
+)
 def cosine(
     u: Float[Array, "B K"], v: Float[Array, "M K"], *, epsilon: float = 1e-6
 ) -> Float[Array, "B M"]:
@@ -20,6 +27,9 @@ def cosine(
     return inner_product(unit_rows(u, epsilon=epsilon), unit_rows(v, epsilon=epsilon))
 
 
+@arguments.takes(
+    u=arguments.codes("B K", bits_too=True), v=arguments.codes("M K", bits_too=True)
+)
 def inner_product(
     u: Float[Array, "B K"], v: Float[Array, "M K"]
 ) -> Float[Array, "B M"]:
@@ -34,6 +44,9 @@ def inner_product(
     return jnp.matmul(u, v.T, precision="highest")
 
 
+@arguments.takes(
+    u=arguments.codes("B K", bits_too=True), v=arguments.codes("M K", bits_too=True)
+)
 def squared_distance(
     u: Float[Array, "B K"], v: Float[Array, "M K"]
 ) -> Float[Array, "B M"]:
@@ -53,6 +66,9 @@ def squared_distance(
     return distance + jax.lax.stop_gradient(jax.nn.relu(distance) - distance)
 
 
+@arguments.takes(
+    u=arguments.codes("B K", bits_too=True), epsilon=arguments.number("[0, inf)")
+)
 def unit_rows(u: Float[Array, "B K"], *, epsilon: float = 1e-6) -> Float[Array, "B K"]:
     """Rows divided by their norm, or by `epsilon` where the norm is smaller."""
     u = u.astype(jnp.float32)
@@ -60,18 +76,38 @@ def unit_rows(u: Float[Array, "B K"], *, epsilon: float = 1e-6) -> Float[Array, 
     return u * jax.lax.rsqrt(jnp.maximum(square, epsilon**2))
 
 
+@arguments.takes(
+    labels=arguments.labels("B C", numbers=True),
+    others=arguments.labels("M C", numbers=True),
+)
 def labels_overlap(
-    labels: Float[Array, "B C"], others: Float[Array, "M C"]
+    labels: Float[Array, "B C"] | Int[Array, "B"],
+    others: Float[Array, "M C"] | Int[Array, "M"],
 ) -> Bool[Array, "B M"]:
     """True where two images have at least one label in common, `[B, M]`.
 
     Args:
-        labels: multi-hot `[B, C]` in {0, 1}.
-        others: multi-hot `[M, C]`.
+        labels: multi-hot `[B, C]`, 0 and 1 or booleans, or class numbers `[B]` >= 0.
+        others: of the same kind, `[M, C]` or `[M]`.
+
+    Raises:
+        ValueError: one line: labels of two kinds, or of none.
     """
-    return labels @ others.T > 0.5
+    if labels.ndim != others.ndim:
+        raise ValueError(
+            f"others: found shape {list(others.shape)} beside labels of shape "
+            f"{list(labels.shape)}, accepted are two of one kind; jax.nn.one_hot makes "
+            "multi-hot labels of class numbers"
+        )
+    if labels.ndim == 1:
+        labels, others = arguments.common_dtype(labels, others)
+        return labels[:, None] == others[None, :]
+    return jnp.matmul(labels, others.T, precision="highest") > 0.5
 
 
+@arguments.takes(
+    first_row=arguments.step, rows=arguments.whole(0), columns=arguments.whole(0)
+)
 def not_self(first_row: Int[Array, ""], rows: int, columns: int) -> Bool[Array, "B M"]:
     """False where a gathered column is the row itself, `[rows, columns]`.
 
@@ -84,6 +120,12 @@ def not_self(first_row: Int[Array, ""], rows: int, columns: int) -> Bool[Array, 
     return row[:, None] != jnp.arange(columns)[None, :]
 
 
+@arguments.takes(
+    u=arguments.codes("B K"),
+    centres=arguments.codes("C K"),
+    scale=arguments.number("(0, inf)"),
+    offset=arguments.number("[-1, 1]"),
+)
 def class_logits(
     u: Float[Array, "B K"],
     centres: Float[Array, "C K"],
@@ -103,6 +145,7 @@ def class_logits(
     return scale * (cosine(u, centres) - offset)
 
 
+@arguments.takes(logits=arguments.real("B C"), multi_label=arguments.truth)
 def class_posterior(
     logits: Float[Array, "B C"], *, multi_label: bool
 ) -> Float[Array, "B C"]:
@@ -114,6 +157,7 @@ def class_posterior(
     return jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits, axis=-1)
 
 
+@arguments.takes(logits=arguments.real("B C"), multi_label=arguments.truth)
 def predicted_labels(
     logits: Float[Array, "B C"], *, multi_label: bool
 ) -> Bool[Array, "B C"]:
@@ -129,6 +173,13 @@ def predicted_labels(
     return jnp.argmax(logits, axis=-1)[:, None] == classes
 
 
+@arguments.takes(
+    posterior=arguments.probability("B C"),
+    prior=arguments.probability("C"),
+    predicted=arguments.probability("C"),
+    multi_label=arguments.truth,
+    epsilon=arguments.number("[0, 0.5]"),
+)
 def align_posterior(
     posterior: Float[Array, "B C"],
     prior: Float[Array, "C"],
@@ -165,6 +216,11 @@ def align_posterior(
     return weighted / jnp.maximum(weighted.sum(-1, keepdims=True), epsilon)
 
 
+@arguments.takes(
+    posterior=arguments.probability("B C"),
+    gate=arguments.number("[0.5, 1]"),
+    multi_label=arguments.truth,
+)
 def confident(
     posterior: Float[Array, "B C"], *, gate: float, multi_label: bool
 ) -> Bool[Array, "B C"]:
@@ -184,6 +240,7 @@ def confident(
     return jnp.broadcast_to(sure, posterior.shape)
 
 
+@arguments.takes(posterior=arguments.probability("B C"), multi_label=arguments.truth)
 def certainty(
     posterior: Float[Array, "B C"], *, multi_label: bool
 ) -> Float[Array, "B"]:
@@ -205,6 +262,11 @@ def certainty(
     return 1.0 - jnp.sum(entropy, axis=-1) / math.log(max(2, posterior.shape[-1]))
 
 
+@arguments.takes(
+    posterior=arguments.probability("B C"),
+    others=arguments.labels("M C"),
+    multi_label=arguments.truth,
+)
 def pair_probability(
     posterior: Float[Array, "B C"],
     others: Float[Array, "M C"],
