@@ -161,8 +161,8 @@ def histograms_of(
         The histograms.
 
     Raises:
-        ValueError: numbers that are not whole, other axes, no queries, shapes that disagree, a negative number, or
-            more in the part than in the whole.
+        ValueError: numbers that are not whole, other axes, no queries, shapes that
+            disagree, a negative number, or more in the part than in the whole.
     """
     accepted = "[Q, radii]" if axes == 2 else "[Q, grades, radii]"
     arrays = []
@@ -204,7 +204,8 @@ def labels_of(name: str, labels: ArrayLike, rows: int) -> np.ndarray:
         The labels.
 
     Raises:
-        ValueError: text, one number a row that is not a whole one, another shape, a column `[rows, 1]`, or other values.
+        ValueError: text, one number a row that is not a whole one, another shape, a
+            column `[rows, 1]`, or other values.
     """
     array = arguments.host_array(name, labels)
     if array.ndim not in (1, 2) or len(array) != rows or array.shape[-1] == 0:

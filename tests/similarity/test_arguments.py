@@ -1,0 +1,594 @@
+"""Inputs of the wrong form, asked of every public function in one table.
+
+To add a function, add a line to `CALLS` with arguments that are right. What its other
+forms are is known from the kinds that it is decorated with; functions of NumPy arrays
+have their wrong forms in `REFUSED`.
+"""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssah_jax import losses, pacing, retrieval, similarity, transforms
+from ssah_jax.retrieval import CodeSet, build_index, stable
+from ssah_jax.types import Deformation, DeformationLogits, PaceState
+
+B, M, K, C = 6, 7, 12, 5
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def signs(*shape):
+    return np.where(RNG.random(shape) < 0.5, -1, 1).astype(np.float32)
+
+
+NUMBERS, OTHER_NUMBERS = np.arange(B) % C, np.arange(M) % C
+LABELS, OTHERS = np.eye(C, dtype="f4")[NUMBERS], np.eye(C, dtype="f4")[OTHER_NUMBERS]
+SIMILAR = LABELS @ OTHERS.T > 0
+U, V, CENTRES, TIES = normal(B, K), normal(M, K), signs(C, K), signs(K)
+WHERE, ROWS = RNG.random((B, M)) < 0.8, RNG.random(B) < 0.8
+PAIRS = dict(u=U, v=V, similar=SIMILAR, where=WHERE)
+POINTS = dict(u=U, labels=LABELS, where=ROWS)
+CODES = dict(u=U, where=ROWS)
+POSTERIOR = np.asarray(jax.nn.softmax(normal(B, C)))
+TEACHER = dict(u=U, anchors=V, target=SIMILAR.astype("f4"), where=WHERE)
+PACE = PaceState(jnp.float32(0.1), jnp.float32(0.5), jnp.float32(0.1))
+SHARES = dict(pace=PACE, mastered=np.float32(0.5), hardness=np.float32(0.2))
+KEY = jax.random.key(0)
+IMAGE = RNG.random((9, 8, 3)).astype("f4")
+LOGITS = DeformationLogits(normal(2), normal(2, 3, 3), normal(4, 5))
+DEFORMATION = Deformation(
+    np.eye(2, dtype="f4")[0],
+    np.stack([np.eye(9, dtype="f4")[i].reshape(3, 3) for i in (4, 2)]),
+    np.float32([0.1, -0.2, 0.3, 0.0]),
+)
+WINDOW = dict(scales=(0.3, 0.5), height=9, width=8)
+SETS = dict(
+    query_codes=U, query_labels=LABELS, database_codes=V, database_labels=OTHERS
+)
+COUNT, RELEVANT = np.full((3, K + 1), 4), np.full((3, K + 1), 2)
+HISTOGRAMS = dict(count=COUNT, relevant=RELEVANT)
+
+CALLS = {
+    similarity.cosine: dict(u=U, v=V, epsilon=1e-6),
+    similarity.inner_product: dict(u=U, v=V),
+    similarity.squared_distance: dict(u=U, v=V),
+    similarity.unit_rows: dict(u=U, epsilon=1e-6),
+    similarity.labels_overlap: dict(labels=LABELS, others=OTHERS),
+    similarity.not_self: dict(first_row=2, rows=3, columns=9),
+    similarity.class_logits: dict(u=U, centres=CENTRES, scale=2.0, offset=0.1),
+    similarity.class_posterior: dict(logits=normal(B, C), multi_label=False),
+    similarity.align_posterior: dict(
+        posterior=POSTERIOR,
+        prior=POSTERIOR[0],
+        predicted=POSTERIOR[1],
+        multi_label=True,
+        epsilon=1e-4,
+    ),
+    similarity.confident: dict(posterior=POSTERIOR, gate=0.6, multi_label=True),
+    similarity.certainty: dict(posterior=POSTERIOR, multi_label=True),
+    similarity.pair_probability: dict(
+        posterior=POSTERIOR, others=OTHERS, multi_label=True
+    ),
+    losses.logistic_pair_loss: PAIRS | dict(alpha=8.0),
+    losses.dpsh_loss: PAIRS,
+    losses.dhn_loss: PAIRS | dict(alpha=0.5, limit=3.0),
+    losses.hashnet_loss: PAIRS | dict(alpha=0.5),
+    losses.hashnet_beta: dict(step=7, rate=0.1, every=2),
+    losses.pair_weights: dict(similar=SIMILAR, positive=2.0, where=WHERE),
+    losses.balanced_pair_mean: dict(values=normal(B, M), similar=SIMILAR, where=WHERE),
+    losses.dsh_loss: PAIRS | dict(margin=24.0),
+    losses.dch_loss: PAIRS | dict(gamma=20.0, limit=0.9),
+    losses.graph_pairs: dict(u=U, v=V, neighbours=2, far=(0.5, 0.9), where=WHERE),
+    losses.contrastive_loss: PAIRS | dict(margin=2.5),
+    losses.triplet_margin_loss: PAIRS | dict(margin=1.0),
+    losses.valid_anchors: dict(similar=SIMILAR, where=WHERE, dissimilar=True),
+    losses.mihash_loss: PAIRS | dict(bins=8),
+    losses.talr_loss: PAIRS | dict(bins=8),
+    losses.dtsh_loss: PAIRS | dict(margin=5.0, scale=1.0),
+    losses.dtsh_sampled_loss: PAIRS | dict(key=KEY, draws=2, margin=5.0, scale=1.0),
+    losses.soft_histogram: dict(
+        distance=np.abs(normal(B, M)), weight=normal(B, M), bins=4, limit=3.0
+    ),
+    losses.all_rows: dict(x=U, axis_name=None),
+    losses.masked_mean: dict(values=normal(B, M), where=WHERE),
+    losses.dch_quantisation: CODES | dict(gamma=20.0, limit=0.9),
+    losses.orthohash_loss: POINTS | dict(centres=CENTRES, scale=8.0, margin=0.2),
+    losses.straight_through_sign: dict(u=U),
+    losses.greedyhash_loss: POINTS | dict(classifier=normal(C, K)),
+    losses.csq_loss: POINTS | dict(centres=CENTRES, ties=TIES),
+    losses.dpn_loss: POINTS | dict(centres=CENTRES, margin=1.0),
+    losses.class_centres: dict(key=KEY, num_classes=3, bits=4, draws=2),
+    losses.init_ties: dict(key=KEY, bits=4),
+    losses.merged_centres: dict(labels=LABELS, centres=CENTRES, ties=TIES),
+    losses.follow_class_means: dict(centres=CENTRES, u=U, labels=LABELS, decay=0.9),
+    losses.minimum_distance: dict(centres=CENTRES),
+    losses.init_bank: dict(size=4, bits=3, num_classes=2),
+    losses.update_bank: dict(
+        bank=losses.init_bank(size=9, bits=K, num_classes=C),
+        codes=U,
+        labels=LABELS,
+        rows=np.arange(B),
+        where=ROWS,
+    ),
+    losses.centre_consistency: dict(
+        logits=normal(B, C),
+        target=POSTERIOR,
+        sure=POSTERIOR > 0.1,
+        multi_label=True,
+        where=ROWS,
+    ),
+    losses.pair_consistency: TEACHER | dict(alpha=8.0),
+    losses.pair_posterior: dict(u=U, anchors=V, scale=0.4),
+    losses.ssdph_loss: TEACHER | dict(scale=0.4),
+    losses.ramp_up: dict(step=3, length=10.0),
+    losses.ramp_down: dict(step=3, length=10.0),
+    losses.threshold_pursuit: dict(
+        hardness=RNG.random(B).astype("f4"),
+        threshold=np.float32(0.2),
+        reached=np.float32(0.1),
+    ),
+    losses.score_function_loss: dict(
+        log_probability=-RNG.random(B).astype("f4"),
+        loss=normal(B),
+        baseline=np.float32(0.3),
+    ),
+    losses.normalised_entropy: dict(logits=normal(B, C)),
+    losses.entropy_floor: dict(logits=normal(B, C), floor=0.9),
+    pacing.bit_flips: dict(u_generated=U, u_clean=U[::-1].copy()),
+    pacing.pair_hardness: dict(
+        u_generated=U, u_clean=2 * U, others=V, similar=SIMILAR, where=WHERE
+    ),
+    pacing.self_paced_weight: dict(
+        hardness=RNG.random(B).astype("f4"), threshold=np.float32(0.4), kind="log"
+    ),
+    pacing.init_pace: dict(start=0.1),
+    pacing.update_by_feedback: SHARES
+    | dict(target=0.5, tolerance=0.1, rate=0.01, low=0.0, high=0.5, decay=0.9),
+    pacing.update_by_schedule: SHARES
+    | dict(step=3, start=0.1, end=0.2, steps=10, decay=0.9),
+    transforms.shift: dict(image=IMAGE, offset=np.array([1, -1]), max_shift=2),
+    transforms.random_shift: dict(key=KEY, image=IMAGE, max_shift=2),
+    transforms.random_flip: dict(key=KEY, image=IMAGE),
+    transforms.crop: dict(image=IMAGE, corner=np.array([1, 2]), size=4),
+    transforms.random_crop: dict(key=KEY, image=IMAGE, size=4),
+    transforms.centre_crop: dict(image=IMAGE, size=4),
+    transforms.straight_through_gumbel: dict(
+        key=KEY, logits=normal(2, 3), temperature=0.5
+    ),
+    transforms.draw_deformation: dict(
+        key=KEY, logits=LOGITS, max_angle=0.4, temperature=0.5
+    ),
+    transforms.deformation_log_probability: dict(
+        logits=LOGITS, deformation=DEFORMATION, max_angle=0.4
+    ),
+    transforms.deform: dict(
+        image=IMAGE,
+        deformation=DEFORMATION,
+        scales=(0.3, 0.5),
+        fill=0.5,
+        border="edge",
+    ),
+    transforms.window_profiles: dict(side=9, scales=(0.3, 0.5), grid=3),
+    transforms.occlusion_mask: WINDOW
+    | dict(scale=DEFORMATION.scale, position=DEFORMATION.position),
+    transforms.occlude: dict(
+        image=IMAGE, mask=RNG.random((9, 8)).astype("f4"), fill=IMAGE[0, 0]
+    ),
+    transforms.fill_value: dict(
+        key=KEY, kind="noise", height=3, width=4, mean=IMAGE[0, 0]
+    ),
+    transforms.rotation_matrix: dict(angle=0.3),
+    transforms.affine_grid: dict(matrix=normal(2, 3), height=4, width=5),
+    transforms.bilinear_sample: dict(
+        image=IMAGE, grid=3 * normal(4, 5, 2), border="edge"
+    ),
+    transforms.rotate: dict(image=IMAGE, angle=0.3, border="zeros"),
+    transforms.rotate_blocks: dict(
+        image=IMAGE, angles=DEFORMATION.angle, border="edge"
+    ),
+    retrieval.binarise: dict(u=U),
+    retrieval.pack: dict(codes=U),
+    retrieval.unpack: dict(packed=np.asarray(retrieval.pack(U)), bits=K),
+}
+for name in "absolute squared log_cosh cubic cosine".split():
+    CALLS[getattr(losses, f"{name}_quantisation")] = CODES
+for name in ("code_balance", "bit_balance", "bit_independence"):
+    CALLS[getattr(losses, name)] = CODES
+FUNCTIONS = {f"{f.__module__.split('.')[1]}.{f.__name__}": f for f in CALLS}
+
+# Functions of NumPy arrays, which are not decorated.
+HOST = {
+    retrieval.average_precision: SETS,
+    retrieval.mean_average_precision: SETS,
+    retrieval.stable_average_precision: SETS,
+    retrieval.evaluate: SETS | dict(precision_at=(2,)),
+    retrieval.distance_histograms: SETS,
+    retrieval.graded_histograms: SETS,
+    retrieval.code_statistics: dict(codes=U),
+    retrieval.expected_average_precision: HISTOGRAMS,
+    retrieval.average_precision_bounds: HISTOGRAMS,
+    retrieval.precision_at: HISTOGRAMS | dict(n=3),
+    retrieval.recall_at: HISTOGRAMS | dict(n=3),
+    retrieval.precision_within_radius: HISTOGRAMS | dict(radius=2),
+    retrieval.recall_within_radius: HISTOGRAMS | dict(radius=2),
+    retrieval.precision_recall_curve: HISTOGRAMS,
+    retrieval.expected_ndcg: dict(graded=np.stack([COUNT, RELEVANT], axis=1)),
+    retrieval.mean_per_class: dict(values=RNG.random(B), query_labels=LABELS),
+}
+# What these take are files, or nothing.
+ELSEWHERE = {"build_index", "database_mesh", "load_index", "read_codes", "shard_path"}
+
+
+def kind_of(form):
+    return form.__qualname__.split(".")[0]
+
+
+def of_kinds(*kinds):
+    """Every argument of these kinds, in every function."""
+    return [
+        pytest.param(function, name, id=f"{label}-{name}")
+        for label, function in FUNCTIONS.items()
+        for name, form in function.takes.items()
+        if kind_of(form) in kinds and name in CALLS[function]
+    ]
+
+
+def call(function, **changed):
+    given = CALLS.get(function) or HOST[function]
+    return function(**given | changed)
+
+
+def as_jitted(function, **changed):
+    """The same under jit, where arrays have no values; what is static stays so."""
+    given = CALLS[function] | changed
+    arrays = {k: v for k, v in given.items() if isinstance(v, np.ndarray | jax.Array)}
+    static = {k: v for k, v in given.items() if k not in arrays}
+    return jax.jit(functools.partial(function, **static))(**arrays)
+
+
+def same(found, wanted, atol=1e-5):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        if jnp.issubdtype(jnp.asarray(one).dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        np.testing.assert_allclose(
+            np.asarray(one, np.float64), np.asarray(other, np.float64), atol=atol
+        )
+
+
+def refuses(function, name, value, jitted=False):
+    with pytest.raises(ValueError) as error:
+        (as_jitted if jitted else call)(function, **{name: value})
+    text = str(error.value)
+    assert text.startswith(name), text
+    assert "found" in text and "accepted" in text and "\n" not in text
+
+
+class Foreign:
+    """As arrays of other libraries are."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+
+# The table is whole.
+
+
+def test_every_public_function_is_in_the_table():
+    listed = set(CALLS) | set(HOST)
+    for module in (losses, pacing, retrieval, similarity, transforms):
+        names = getattr(module, "__all__", None) or [
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == module.__name__
+            and not name.startswith("_")
+        ]
+        for name in names:
+            value = getattr(module, name)
+            if inspect.isfunction(value) and name not in ELSEWHERE:
+                assert value in listed, name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_argument_has_a_kind(name):
+    function = FUNCTIONS[name]
+    told = set(function.takes) | {"axis", "axis_name"}
+    assert set(inspect.signature(function).parameters) <= told
+    assert set(CALLS[function]) <= told
+
+
+# Forms that are understood.
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lists_numpy_doubles_and_foreign_arrays_are_understood(name):
+    function = FUNCTIONS[name]
+    wanted = call(function)
+    for form in (lambda a: a.astype(np.float64), lambda a: a.tolist(), Foreign):
+        changed = {
+            key: form(value)
+            for key, value in CALLS[function].items()
+            if isinstance(value, np.ndarray) and value.dtype == np.float32
+        }
+        same(call(function, **changed), wanted)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.bfloat16])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_strict_promotion_and_doubles(name, dtype):
+    function = FUNCTIONS[name]
+    wanted = call(function)
+    with jax.numpy_dtype_promotion("strict"), jax.enable_x64(True):
+        changed = {
+            key: jnp.asarray(value, dtype)
+            for key, value in CALLS[function].items()
+            if isinstance(value, np.ndarray) and value.dtype == np.float32
+        }
+        for found in (call(function, **changed), as_jitted(function, **changed)):
+            if dtype == jnp.float32:
+                same(found, wanted)
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("codes", "signs", "_codes"))
+def test_booleans_are_bits(function, name):
+    bits = np.asarray(CALLS[function][name]) > 0
+    wanted = call(function, **{name: np.where(bits, 1, -1).astype(np.float32)})
+    same(call(function, **{name: bits}), wanted)
+    same(as_jitted(function, **{name: bits}), wanted)
+    same(call(function, **{name: np.where(bits, 1, -1).astype(np.int8)}), wanted)
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("labels"))
+def test_class_numbers_and_booleans_are_labels(function, name):
+    labels = CALLS[function][name]
+    wanted = call(function)
+    same(call(function, **{name: labels > 0}), wanted)
+    same(call(function, **{name: labels.astype(np.uint8)}), wanted)
+    changed = {name: labels.argmax(axis=1)}
+    if function is similarity.labels_overlap:
+        changed = dict(labels=NUMBERS, others=OTHER_NUMBERS.astype(np.uint8))
+    same(call(function, **changed), wanted)
+    same(as_jitted(function, **changed), wanted)
+
+
+def test_overlap_of_many_shared_labels():
+    ones = np.ones((2, 256), np.uint8)
+    assert similarity.labels_overlap(ones, ones).all()
+
+
+# Forms that are refused.
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("codes", "signs", "_codes"))
+def test_codes_that_are_none(function, name):
+    codes = np.asarray(CALLS[function][name])
+    refuses(function, name, (codes > 0).astype(np.uint8))
+    refuses(function, name, (codes > 0).astype(np.uint8), jitted=True)
+    refuses(function, name, np.full(codes.shape, "1"))
+    refuses(function, name, codes.astype(np.complex64))
+    if kind_of(function.takes[name]) == "_codes":
+        refuses(function, name, np.full(codes.shape, np.nan))
+        refuses(function, name, np.abs(codes))
+    else:
+        refuses(function, name, codes[0])
+        refuses(function, name, codes[0], jitted=True)
+    bits_too = inspect.getclosurevars(function.takes[name]).nonlocals.get("bits_too")
+    for kind in () if bits_too else (np.float32, np.int32):
+        refuses(function, name, (codes > 0).astype(kind))
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("signs"))
+def test_signs_that_are_none(function, name):
+    refuses(function, name, 0.5 * CALLS[function][name])
+    refuses(function, name, np.full(CALLS[function][name].shape, np.nan))
+
+
+@pytest.mark.parametrize("wrong", [lambda a: a.T, lambda a: a[:, :-1]])
+def test_arguments_that_do_not_fit_each_other(wrong):
+    for function, given in CALLS.items():
+        if "u" in given and "v" in given:
+            with pytest.raises(ValueError, match=r"^v: found shape .* with K = 12"):
+                call(function, v=wrong(V))
+    with pytest.raises(ValueError, match=r"v: .* as in u; v\.T is"):
+        losses.dpsh_loss(U, V.T, SIMILAR)
+    with pytest.raises(ValueError, match=r"similar: .* M = 7 as in v; similar\.T is"):
+        losses.dpsh_loss(U, V, SIMILAR.T)
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("labels"))
+def test_labels_that_are_none(function, name):
+    labels = CALLS[function][name]
+    numbers = labels.argmax(axis=1)
+    refuses(function, name, numbers[:, None])
+    refuses(function, name, numbers[:, None], jitted=True)
+    refuses(function, name, numbers.astype(np.float32))
+    refuses(function, name, numbers.astype(np.float32), jitted=True)
+    refuses(function, name, numbers.astype(str))
+    refuses(function, name, numbers - 1)
+    refuses(function, name, numbers.astype(np.int64) + 2**40)
+    refuses(function, name, 2 * labels - 1)
+    refuses(function, name, 0.5 * labels)
+    refuses(function, name, labels * np.nan)
+    if function is not similarity.labels_overlap:
+        refuses(function, name, numbers + C)
+    elif name == "others":
+        refuses(function, name, numbers)
+    if name != "labels" or function is not similarity.labels_overlap:
+        refuses(function, name, labels[:, :-1])
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("flags", "probability"))
+def test_masks_and_similarities_that_are_none(function, name):
+    flags = np.asarray(CALLS[function][name]) > 0.3
+    refuses(function, name, flags.astype(np.int32))
+    refuses(function, name, flags.astype(np.uint8), jitted=True)
+    refuses(function, name, 2.0 * flags - 1)
+    refuses(function, name, flags * np.nan)
+    refuses(function, name, flags[..., :-1])
+    if kind_of(function.takes[name]) == "flags":
+        refuses(function, name, flags.astype(np.float32), jitted=True)
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("image"))
+def test_images_that_are_none(function, name):
+    moved = inspect.getclosurevars(function.takes[name]).nonlocals["moved"]
+    refuses(function, name, (255 * IMAGE).astype(np.uint8))
+    refuses(function, name, (255 * IMAGE).astype(np.uint8), jitted=True)
+    refuses(function, name, np.moveaxis(IMAGE, -1, 0))
+    refuses(function, name, np.moveaxis(IMAGE, -1, 0), jitted=True)
+    refuses(function, name, IMAGE[..., 0])
+    refuses(function, name, IMAGE[None])
+    if not moved:
+        refuses(function, name, 255 * IMAGE)
+        refuses(function, name, np.nan * IMAGE)
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("angle"))
+def test_degrees(function, name):
+    refuses(function, name, np.full(np.shape(CALLS[function][name]), 30.0))
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("number"))
+def test_numbers_out_of_range(function, name):
+    for wrong in (-7, np.nan, np.ones(2), "1"):
+        refuses(function, name, wrong)
+
+
+@pytest.mark.parametrize(("function", "name"), of_kinds("whole", "step"))
+def test_whole_numbers(function, name):
+    for wrong in (2.5, np.ones(2), -1) + (
+        () if kind_of(function.takes[name]) == "step" else (True,)
+    ):
+        refuses(function, name, wrong)
+
+
+def test_words_records_keys_and_the_rest():
+    refuses(pacing.self_paced_weight, "kind", "soft")
+    refuses(transforms.rotate, "border", "wrap")
+    refuses(transforms.fill_value, "kind", "grey")
+    refuses(transforms.deform, "scales", (0.5, 1.5))
+    refuses(transforms.deform, "scales", (10, 20))
+    refuses(transforms.deform, "scales", 0.5)
+    refuses(transforms.deform, "fill", 128)
+    refuses(transforms.occlude, "fill", 255 * IMAGE)
+    refuses(transforms.occlude, "fill", IMAGE[0, 0, :2])
+    refuses(transforms.deform, "deformation", LOGITS)
+    refuses(
+        transforms.deform, "deformation", DEFORMATION.replace(angle=np.float32([45]))
+    )
+    refuses(transforms.draw_deformation, "max_angle", 45)
+    refuses(losses.update_bank, "bank", (U, LABELS))
+    refuses(losses.update_bank, "rows", np.arange(B) / 1.0)
+    refuses(losses.graph_pairs, "far", (0.9, 0.5))
+    refuses(similarity.confident, "multi_label", 1)
+    refuses(pacing.update_by_schedule, "pace", 0.1)
+    for function in (losses.init_ties, transforms.random_flip):
+        refuses(function, "key", 0)
+        refuses(function, "key", jax.random.split(KEY))
+        same(call(function, key=jax.random.PRNGKey(0)), call(function))
+
+
+# Functions of NumPy arrays.
+
+
+@pytest.mark.parametrize("function", HOST, ids=lambda f: f.__name__)
+def test_retrieval_of_other_forms(function):
+    given = HOST[function]
+    wanted = call(function)
+    if "query_labels" in given:
+        labels = dict(query_labels=NUMBERS)
+        if "database_labels" in given:
+            labels["database_labels"] = OTHER_NUMBERS
+            refuses(function, "database_labels", OTHER_NUMBERS)
+            refuses(function, "database_labels", OTHERS[:, :-1])
+        if (
+            function is not retrieval.evaluate
+            and function is not retrieval.mean_per_class
+        ):
+            np.testing.assert_array_equal(call(function, **labels), wanted)
+        for wrong in (
+            NUMBERS[:, None],
+            NUMBERS / 1.0,
+            NUMBERS.astype(str),
+            NUMBERS - 1,
+            2 * LABELS - 1,
+            0.5 * LABELS,
+            LABELS.T,
+            LABELS * np.nan,
+            LABELS > 2 if False else LABELS[:-1],
+        ):
+            refuses(function, "query_labels", wrong)
+    for name in given.keys() & {"query_codes", "database_codes", "codes"}:
+        codes = given[name]
+        for form in (
+            codes >= 0,
+            codes.tolist(),
+            Foreign(codes),
+            jnp.asarray(codes, jnp.bfloat16),
+            np.where(codes >= 0, 1, -1),
+        ):
+            found = call(function, **{name: form})
+            assert str(found) == str(wanted)
+        for wrong in (
+            (codes >= 0).astype(np.int64),
+            (codes >= 0).astype(np.float32),
+            (codes >= 0).astype(np.uint8),
+            np.packbits(codes >= 0, axis=1),
+            1 / (1 + np.exp(-codes)),
+            np.where(codes > 1, np.nan, codes),
+            codes[0],
+            codes.astype(str),
+            np.zeros((0, K)),
+        ):
+            refuses(function, name, wrong)
+    if "database_codes" in given:
+        refuses(function, "database_codes", V.T)
+    for name in given.keys() & {"count", "relevant", "graded"}:
+        histogram = given[name]
+        refuses(function, name, histogram / 2)
+        refuses(function, name, -histogram)
+        refuses(function, name, histogram[0])
+        if name == "relevant":
+            refuses(function, name, 3 * histogram)
+    if "top_k" in inspect.signature(function).parameters:
+        for wrong in (-1, 0, 2.5, True, "all"):
+            refuses(function, "top_k", wrong)
+        if "count" not in given and "graded" not in given:
+            assert str(call(function, top_k=M + 1)) == str(call(function, top_k=M))
+
+
+def test_a_constant_code_is_a_code():
+    ones = np.ones((M, K))
+    wanted = retrieval.mean_average_precision(U, LABELS, ones, OTHERS)
+    found = retrieval.mean_average_precision(U, LABELS, ones > 0, OTHERS)
+    assert found == wanted > 0
+    assert retrieval.code_statistics(ones)["num_distinct"] == 1
+
+
+def test_codes_of_an_index():
+    packed = np.asarray(retrieval.pack(V))
+    index = build_index(CodeSet(tuple("abcdefg"), packed, K, "f"))
+    wanted = index.search(U, 3)
+    for form in (U >= 0, U.tolist(), Foreign(U), np.where(U >= 0, 1, -1)):
+        np.testing.assert_array_equal(index.search(form, 3), wanted)
+    for wrong in ((U >= 0) * 1, (U >= 0) * 1.0, np.abs(U), np.packbits(U >= 0, axis=1)):
+        with pytest.raises(ValueError, match="^codes: found .* accepted|expected"):
+            index.search(wrong, 3)
+    for wrong in (0, 2.5, True):
+        with pytest.raises(ValueError, match="^k: found"):
+            index.search(U, wrong)
+    with pytest.raises(
+        ValueError, match="^codes: found ndarray, accepted is a CodeSet"
+    ):
+        build_index(packed)
+    assert stable.CONVENTIONS
