@@ -130,7 +130,8 @@ def dhn_loss(
     """
     inner = inner_product(u, v)
     if limit is not None:
-        inner = jax.lax.clamp(-limit, inner, limit)
+        bound = jnp.asarray(limit, jnp.float32)
+        inner = jax.lax.clamp(-bound, inner, bound)
     return masked(_cross_entropy(alpha * inner, similar), where)
 
 

@@ -252,7 +252,7 @@ def bit_independence(
     correlation = jnp.matmul(u.T, u, precision="highest") / count
     some = jnp.asarray(rows > 0) if where is None else jnp.any(where)
     return masked(
-        jnp.square(correlation - jnp.eye(u.shape[-1])),
+        jnp.square(correlation - jnp.eye(u.shape[-1], dtype=jnp.float32)),
         jnp.broadcast_to(some, correlation.shape),
     )
 

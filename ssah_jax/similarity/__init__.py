@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from ssah_jax.similarity import arguments
 
@@ -81,8 +81,8 @@ def unit_rows(u: Float[Array, "B K"], *, epsilon: float = 1e-6) -> Float[Array, 
     others=arguments.labels("M C", numbers=True),
 )
 def labels_overlap(
-    labels: Float[Array, "B C"] | Int[Array, "B"],
-    others: Float[Array, "M C"] | Int[Array, "M"],
+    labels: Float[Array, "B C"] | Integer[Array, "B"],
+    others: Float[Array, "M C"] | Integer[Array, "M"],
 ) -> Bool[Array, "B M"]:
     """True where two images have at least one label in common, `[B, M]`.
 
@@ -100,7 +100,6 @@ def labels_overlap(
             "multi-hot labels of class numbers"
         )
     if labels.ndim == 1:
-        labels, others = arguments.common_dtype(labels, others)
         return labels[:, None] == others[None, :]
     return jnp.matmul(labels, others.T, precision="highest") > 0.5
 

@@ -16,7 +16,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -146,7 +146,9 @@ def takes(**forms: Form) -> Callable[[F], F]:
                 if name in given and not (given[name] is None and name in optional):
                     given[name] = form(name, given[name], sizes)
             positional = [given.pop(name) for name in names[: len(args)]]
-            return function(*positional, **given)
+            # Whatever the caller allows, JAX's own rules of promotion hold inside.
+            with jax.numpy_dtype_promotion("standard"):
+                return function(*positional, **given)
 
         checked.takes = forms  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]
@@ -707,17 +709,6 @@ def host_array(name: str, found: Any) -> np.ndarray:
     return values
 
 
-def common_dtype(*arrays: jax.Array) -> Sequence[jax.Array]:
-    """The arrays in the dtype that JAX would promote them to.
-
-    Args:
-        *arrays: of any shapes.
-    """
-    with jax.numpy_dtype_promotion("standard"):
-        dtype = jnp.result_type(*(array.dtype for array in arrays))
-    return [array.astype(dtype) for array in arrays]
-
-
 def _array(name: str, found: Any) -> Any:
     """An array of numbers or booleans, of JAX if it was one, else of NumPy."""
     if isinstance(found, jax.Array):
@@ -788,7 +779,7 @@ def _check_signed(name: str, array: Any) -> None:
         )
 
 
-def _floating(array: jax.Array) -> jax.Array:
+def _floating(array: Any) -> jax.Array:
     """Whole numbers and booleans as float32, floats as they are."""
     floating = jnp.issubdtype(array.dtype, jnp.floating)
     return jnp.asarray(array, None if floating else jnp.float32)
