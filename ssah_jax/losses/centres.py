@@ -101,7 +101,7 @@ def merged_centres(
     Cost: O(B C K) time, O(B K) memory.
 
     Args:
-        labels: multi-hot `[B, C]` in {0, 1}; a row without labels gives `ties`.
+        labels: multi-hot `[B, C]` or class numbers `[B]`; zeros give `ties`.
         centres: `[C, K]` in {-1, +1}.
         ties: `[K]` in {-1, +1}, see `init_ties`.
     """

@@ -41,7 +41,7 @@ def orthohash_loss(
 
     Args:
         u: codes `[B, K]`, any real; a zero row is as far from all centres.
-        labels: multi-hot `[B, C]` in {0, 1}; a row without labels has loss 0.
+        labels: multi-hot `[B, C]` or class numbers `[B]`; a row without any has loss 0.
         centres: `[C, K]` in {-1, +1}, as of `class_centres`.
         scale: inverse temperature, > 0.
         margin: subtracted from the cosine to each true centre, >= 0.
@@ -97,7 +97,7 @@ def greedyhash_loss(
 
     Args:
         u: codes `[B, K]`, any real.
-        labels: multi-hot `[B, C]` in {0, 1}; a row without labels has loss 0.
+        labels: multi-hot `[B, C]` or class numbers `[B]`; a row without any has loss 0.
         classifier: weights, `[C, K]`, any real; trained like a parameter.
         where: images that count, `[B]`; None takes all.
 
@@ -140,7 +140,7 @@ def csq_loss(
 
     Args:
         u: codes before tanh, `[B, K]`, any real.
-        labels: multi-hot `[B, C]` in {0, 1}; a row without labels has loss 0.
+        labels: multi-hot `[B, C]` or class numbers `[B]`; a row without any has loss 0.
         centres: `[C, K]` in {-1, +1}, as of `class_centres`.
         ties: bits on which an image's centres disagree, `[K]` in {-1, +1}, as of
             `init_ties`.
@@ -183,7 +183,7 @@ def dpn_loss(
 
     Args:
         u: codes `[B, K]`, any real.
-        labels: multi-hot `[B, C]` in {0, 1}; a row without labels has loss 0.
+        labels: multi-hot `[B, C]` or class numbers `[B]`; a row without any has loss 0.
         centres: `[C, K]` in {-1, +1} and nothing between, as of `class_centres`.
         margin: > 0.
         where: images that count, `[B]`; None takes all.

@@ -77,6 +77,12 @@ def pack_sets(
         )
     query_label = labels_of("query_labels", query_labels, len(query_code))
     database_label = labels_of("database_labels", database_labels, len(database_code))
+    if query_label.ndim != database_label.ndim:
+        raise ValueError(
+            f"database_labels: found a label of shape {database_label.shape[1:]} "
+            f"beside one of {query_label.shape[1:]} in query_labels; accepted are two "
+            "of one kind, class numbers or multi-hot"
+        )
     if query_label.shape[1:] != database_label.shape[1:]:
         raise ValueError(
             f"database_labels: found a label of shape {database_label.shape[1:]}; "

@@ -125,19 +125,29 @@ def stable_of_sets(
     # A pair's place in the order and its relevance in one integer: sorting values
     # is much faster than sorting indices, and unique values need no stable sort.
     wide = _dtype_for(2 * size * (sets.bits + 1))
-    index = 2 * np.arange(size, dtype=wide)
+    place, index = wide(2 * size), 2 * np.arange(size, dtype=wide)
+    order, hit = np.empty((2, size), wide)
+    number = np.arange(1.0, size + 1)
     for rows, part, values in key_blocks(sets, query_block=block, database_block=65536):
         keys[: len(values), part] = values
         if part.stop < size:
             continue
         for row, key in enumerate(keys[: len(values)], start=rows.start):
-            hit = key & 1
-            order = (key >> 1).astype(wide) * wide(2 * size) + index + hit
+            # In place: memory for new arrays would take longer than the arithmetic.
+            np.bitwise_and(key, 1, out=hit, casting="unsafe")
+            np.right_shift(key, 1, out=order, casting="unsafe")
+            np.multiply(order, place, out=order)
+            np.add(order, index, out=order)
+            np.add(order, hit, out=order)
+            relevant[row] = np.count_nonzero(hit)
+            first = order
             if cut < size:
-                order = np.partition(order, max(cut - 1, 0))[:cut]
-            ranks = np.flatnonzero(np.sort(order) & wide(1)) + 1
-            hits[row], relevant[row] = len(ranks), hit.sum()
-            total[row] = (np.arange(1, len(ranks) + 1) / ranks).sum()
+                order.partition(max(cut - 1, 0))
+                first = order[:cut]
+            first.sort()
+            ranks = np.flatnonzero((first & wide(1)).astype(bool)) + 1
+            hits[row] = len(ranks)
+            total[row] = (number[: len(ranks)] / ranks).sum()
     whole = {
         "retrieved": hits,
         "relevant": relevant,
