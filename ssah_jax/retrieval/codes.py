@@ -90,7 +90,8 @@ def unpack(
     found, wanted = packed.shape[-1], -(-bits // 8)
     if bits < 1 or found != wanted:
         raise ValueError(
-            f"packed: found {found} bytes a row for bits={bits}, accepted are {wanted}"
+            f"packed: found {found} bytes a row for bits={bits}, accepted are bits "
+            "of at least 1 in ceil(bits / 8) bytes"
         )
     ones = jnp.unpackbits(packed, axis=-1, count=bits, bitorder="big")
     return 2 * ones.astype(jnp.int8) - 1
