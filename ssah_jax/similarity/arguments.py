@@ -800,7 +800,7 @@ def _in_unit(name: str, array: Any, *, any_float: bool = False) -> jax.Array:
     return _floating(array)
 
 
-def _range(least: float, most: float) -> str:
+def _range(least: Any, most: Any) -> str:
     if least != least:
         return "NaN"
     return f"{least:g}" if least == most else f"numbers from {least:g} to {most:g}"
