@@ -62,7 +62,7 @@ def centre_consistency(
     u=arguments.codes("U K"),
     anchors=arguments.codes("M K"),
     target=arguments.probability("U M"),
-    alpha=arguments.number("(0, inf)"),
+    alpha=arguments.number("[0, inf)"),
     where=arguments.flags("U M"),
 )
 def pair_consistency(
@@ -97,7 +97,7 @@ def pair_consistency(
 @arguments.takes(
     u=arguments.codes("U K"),
     anchors=arguments.codes("M K"),
-    scale=arguments.number("(0, inf)"),
+    scale=arguments.number("[0, inf)"),
 )
 def pair_posterior(
     u: Float[Array, "U K"],
@@ -126,7 +126,7 @@ def pair_posterior(
     u=arguments.codes("U K"),
     anchors=arguments.codes("M K"),
     target=arguments.probability("U M"),
-    scale=arguments.number("(0, inf)"),
+    scale=arguments.number("[0, inf)"),
     where=arguments.flags("U M"),
 )
 def ssdph_loss(

@@ -12,7 +12,7 @@ from ssah_jax.similarity import arguments, cosine, squared_distance
     u=arguments.codes("B K"),
     v=arguments.codes("M K"),
     similar=arguments.probability("B M"),
-    margin=arguments.number("(0, inf)"),
+    margin=arguments.number("[0, inf)"),
     where=arguments.flags("B M"),
 )
 def dsh_loss(

@@ -85,7 +85,7 @@ def graph_pairs(
     u=arguments.codes("B K", bits_too=True),
     v=arguments.codes("M K", bits_too=True),
     similar=arguments.probability("B M"),
-    margin=arguments.number("(0, inf)"),
+    margin=arguments.number("[0, inf)"),
     where=arguments.flags("B M"),
 )
 def contrastive_loss(
@@ -134,7 +134,7 @@ def contrastive_loss(
     u=arguments.codes("B K", bits_too=True),
     v=arguments.codes("M K", bits_too=True),
     similar=arguments.flags("B M"),
-    margin=arguments.number("(0, inf)"),
+    margin=arguments.number("[0, inf)"),
     where=arguments.flags("B M"),
 )
 def triplet_margin_loss(

@@ -15,7 +15,7 @@ from ssah_jax.similarity import arguments, cosine, inner_product
     u=arguments.codes("B K"),
     v=arguments.codes("M K"),
     similar=arguments.probability("B M"),
-    alpha=arguments.number("(0, inf)"),
+    alpha=arguments.number("[0, inf)"),
     where=arguments.flags("B M"),
 )
 def logistic_pair_loss(
@@ -90,7 +90,7 @@ def dpsh_loss(
     u=arguments.codes("B K"),
     v=arguments.codes("M K"),
     similar=arguments.probability("B M"),
-    alpha=arguments.number("(0, inf)"),
+    alpha=arguments.number("[0, inf)"),
     limit=arguments.number("(0, inf)"),
     where=arguments.flags("B M"),
 )
@@ -139,7 +139,7 @@ def dhn_loss(
     u=arguments.codes("B K"),
     v=arguments.codes("M K"),
     similar=arguments.probability("B M"),
-    alpha=arguments.number("(0, inf)"),
+    alpha=arguments.number("[0, inf)"),
     where=arguments.flags("B M"),
 )
 def hashnet_loss(

@@ -16,7 +16,7 @@ from ssah_jax.similarity import arguments, cosine
     u=arguments.codes("B K"),
     centres=arguments.codes("C K"),
     labels=arguments.labels("B C"),
-    scale=arguments.number("(0, inf)"),
+    scale=arguments.number("[0, inf)"),
     margin=arguments.number("[0, inf)"),
     where=arguments.flags("B"),
 )
@@ -158,7 +158,7 @@ def csq_loss(
     u=arguments.codes("B K"),
     centres=arguments.signs("C K"),
     labels=arguments.labels("B C"),
-    margin=arguments.number("(0, inf)"),
+    margin=arguments.number("[0, inf)"),
     where=arguments.flags("B"),
 )
 def dpn_loss(

@@ -173,7 +173,7 @@ def talr_loss(
     v=arguments.codes("M K"),
     similar=arguments.flags("B M"),
     margin=arguments.number("[0, inf)"),
-    scale=arguments.number("(0, inf)"),
+    scale=arguments.number("[0, inf)"),
     where=arguments.flags("B M"),
 )
 def dtsh_loss(
@@ -243,7 +243,7 @@ def dtsh_loss(
     similar=arguments.flags("B M"),
     draws=arguments.whole(1),
     margin=arguments.number("[0, inf)"),
-    scale=arguments.number("(0, inf)"),
+    scale=arguments.number("[0, inf)"),
     where=arguments.flags("B M"),
 )
 def dtsh_sampled_loss(

@@ -122,7 +122,7 @@ def not_self(first_row: Int[Array, ""], rows: int, columns: int) -> Bool[Array, 
 @arguments.takes(
     u=arguments.codes("B K"),
     centres=arguments.codes("C K"),
-    scale=arguments.number("(0, inf)"),
+    scale=arguments.number("[0, inf)"),
     offset=arguments.number("[-1, 1]"),
 )
 def class_logits(

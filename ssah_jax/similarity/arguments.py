@@ -686,7 +686,7 @@ def check_whole(name: str, found: Any, low: int | None = None) -> None:
             f"{name}: found {found!r}, accepted is a whole number{least}, a Python one"
         ) from None
     if low is not None and value < low:
-        raise ValueError(f"{name}: found {value}, accepted is a number{least}")
+        raise ValueError(f"{name}: found {value}, accepted is at least {low}")
 
 
 def host_array(name: str, found: Any) -> np.ndarray:
