@@ -307,7 +307,8 @@ def labels(dims: str, *, numbers: bool = False) -> Form:
                 return array
             assert count is not None, "an argument before the labels must tell C"
             return jax.nn.one_hot(array, count, dtype=jnp.float32)
-        if array.ndim == 2:
+        # Beside the one centre of one class a column can be nothing else.
+        if array.ndim == 2 and sizes.get(classes, (None, ""))[0] != 1:
             check_width(name, array.shape)
         sizes.match(name, array.shape, dims)
         values = _values(array)
