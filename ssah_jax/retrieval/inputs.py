@@ -220,7 +220,7 @@ def labels_of(name: str, labels: ArrayLike, rows: int) -> np.ndarray:
             f"[{rows}, classes], a label for each code"
         )
     if array.ndim == 2:
-        arguments.check_width(name, array.shape)
+        arguments.check_width(name, array.shape, array)
         arguments.check_multi_hot(name, array)
         return array == 1
     arguments.check_class_dtype(name, array.dtype)

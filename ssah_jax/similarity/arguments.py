@@ -309,7 +309,7 @@ def labels(dims: str, *, numbers: bool = False) -> Form:
             return jax.nn.one_hot(array, count, dtype=jnp.float32)
         # Beside the one centre of one class a column can be nothing else.
         if array.ndim == 2 and sizes.get(classes, (None, ""))[0] != 1:
-            check_width(name, array.shape)
+            check_width(name, array.shape, _values(array))
         sizes.match(name, array.shape, dims)
         values = _values(array)
         if values is not None:
@@ -628,17 +628,18 @@ def check_class_range(name: str, values: np.ndarray, count: int | None) -> None:
         )
 
 
-def check_width(name: str, shape: tuple[int, ...]) -> None:
+def check_width(name: str, shape: tuple[int, ...], values: np.ndarray | None) -> None:
     """Refuse a column, which is class numbers to some and multi-hot to others.
 
     Args:
         name: of the argument.
         shape: `[rows, classes]`.
+        values: where they are at hand; all ones mean the same to both.
 
     Raises:
         ValueError: there is but one column.
     """
-    if shape[1] == 1:
+    if shape[1] == 1 and (values is None or not (values == 1).all()):
         raise ValueError(
             f"{name}: found a column [{shape[0]}, 1], accepted are class numbers "
             f"[rows] ({name}[:, 0] of a column of them) or multi-hot of two classes or "
