@@ -138,8 +138,8 @@ def _load(config: Config, given: str) -> Source:
 
 
 def _join(
-    loaded: Sequence[tuple[Source, Int64[np.ndarray, "n"]]], class_names: Sequence[str]
-) -> tuple[Source, list[Int64[np.ndarray, "n"]]]:
+    loaded: Sequence[tuple[Source, Int64[np.ndarray, "_"]]], class_names: Sequence[str]
+) -> tuple[Source, list[Int64[np.ndarray, "_"]]]:
     """One source of the rows of several, and where they are in it."""
     names = list(class_names)
     for source, _ in loaded:
