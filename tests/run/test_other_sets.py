@@ -51,25 +51,26 @@ def test_joined_images(own):
 def test_other_queries_and_another_database(tmp_path, own):
     queries = draw(tmp_path / "q", ("dog", "emu"), 3, first=50)
     database = draw(tmp_path / "d", ("cat", "dog", "emu"), 4, first=70)
-    found = other_sets(
-        own.config, own.info, own=own, queries=str(queries), database=None
-    )
+    # No emu in the run's own database: nothing could answer.
+    with pytest.raises(DataError, match=r"3 queries of 1 classes .* shows \(emu\)"):
+        other_sets(own.config, own.info, own=own, queries=str(queries), database=None)
+    known = draw(tmp_path / "known", ("cat", "dog"), 3, first=50)
+    found = other_sets(own.config, own.info, own=own, queries=str(known), database=None)
     source, split = found.source, found.split
-    assert source.class_names == ("cat", "dog", "emu")
     names = [source.names[i] for i in split.query]
-    assert names == [f"{c}/{i}.png" for c in ("dog", "emu") for i in (50, 51, 52)]
+    assert names == [f"{c}/{i}.png" for c in ("cat", "dog") for i in (50, 51, 52)]
     shown = [source.class_names[i] for i in source.labels[split.query].argmax(axis=1)]
-    assert shown == ["dog"] * 3 + ["emu"] * 3
+    assert shown == ["cat"] * 3 + ["dog"] * 3
     theirs = {own.source.names[i] for i in own.split.database}
     assert {source.names[i] for i in split.database} == theirs
     for row in (*split.query, *split.database):
         assert source.images[row].shape == (8, 8, 3)
-    # No emu in the run's own database: told, and counted.
-    assert found.understanding.num_unanswerable == 3
+    assert found.understanding.num_unanswerable == 0
 
     both = other_sets(
         own.config, own.info, own=None, queries=str(queries), database=str(database)
     )
+    assert both.source.class_names == ("cat", "dog", "emu")
     assert len(both.split.database) == 12
     assert both.understanding.num_unanswerable == 0
     assert both.info.data_digest != found.info.data_digest
