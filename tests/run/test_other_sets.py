@@ -63,7 +63,7 @@ def test_other_queries_and_another_database(tmp_path, own):
     assert shown == ["cat"] * 3 + ["dog"] * 3
     theirs = {own.source.names[i] for i in own.split.database}
     assert {source.names[i] for i in split.database} == theirs
-    for row in (*split.query, *split.database):
+    for row in (*split.query.tolist(), *split.database.tolist()):
         assert source.images[row].shape == (8, 8, 3)
     assert found.understanding.num_unanswerable == 0
 
