@@ -127,7 +127,7 @@ def find_unanswerable(
         `[Q]`.
     """
     answered = database_labels.any(axis=0)
-    return ~(query_labels[:, answered].any(axis=1))
+    return np.asarray(~query_labels[:, answered].any(axis=1))
 
 
 def _unanswerable(source: Source, split: Split) -> Bool[np.ndarray, "Q"]:

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -18,9 +19,11 @@ def keep_compiled() -> None:
     directory, `JAX_ENABLE_COMPILATION_CACHE=0` keeps nothing. JAX trusts what it
     finds there, so nobody else may write to it.
     """
-    if not jax.config.jax_enable_compilation_cache:
+    # Untyped: before 0.12 JAX does not declare its options.
+    options: Any = jax.config
+    if not options.jax_enable_compilation_cache:
         return
-    if jax.config.jax_compilation_cache_dir is not None:
+    if options.jax_compilation_cache_dir is not None:
         return
     path = cache_directory()
     try:
