@@ -103,6 +103,19 @@ def test_stable_across_blocks_of_both_sides(monkeypatch):
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("bits", [127, 128, 300])
+def test_stable_of_long_codes(bits):
+    # A key is 2 * distance + relevance: above 127 bits it needs more than a byte.
+    query, query_labels, database, database_labels = make(4, queries=3, bits=bits)
+    flips = np.linspace(0, bits, len(database)).astype(int)
+    for item, flipped in zip(database, flips, strict=True):
+        item[:] = query[0]
+        item[:flipped] *= -1
+    sets = query, query_labels, database[::-1], database_labels
+    found = retrieval.stable_average_precision(*sets)
+    np.testing.assert_allclose(found, deephash_pytorch(sets, None), rtol=0, atol=1e-12)
+
+
 def test_stable_with_wide_order_keys(monkeypatch):
     # More than 2**32 places take gigabytes of codes: the choice and the path apart.
     assert stable._dtype_for(2**32) is np.uint32
