@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 
 import jax
 import pytest
@@ -35,6 +36,19 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(f"jax_{name}", value)
         # For the commands that tests start.
         os.environ[f"JAX_{name.upper()}"] = str(value)
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Forget compiled programs before the system runs out of memory mappings.
+
+    Each holds several, a process of Linux may have 65,530, and XLA dies where it gets
+    none. Those that are wanted again come from the cache on disk.
+    """
+    if nextitem is None or nextitem.path == item.path:
+        return
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
 
 
 @pytest.fixture
