@@ -233,10 +233,12 @@ def test_mistakes_are_one_line_and_leave_no_trace(name, tmp_path):
     status, out, err = train(workdir, *arguments, devices=8)
     assert status == 2, err
     assert out == ""
-    assert err.count("\n") == 1 and err.startswith("error: "), err
-    assert "Traceback" not in err
+    # Before it, what was understood of the data, if it came so far.
+    *understood, error = err.splitlines()
+    assert error.startswith("error: ") and len(understood) <= 2, err
+    assert all(line.startswith(("digits: ", "protocol ")) for line in understood), err
     for word in words:
-        assert word in err
+        assert word in error
     assert not workdir.exists()
 
 

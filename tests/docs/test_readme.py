@@ -97,7 +97,8 @@ def test_numbers_of_the_input_are_those_of_the_record():
 
 def test_the_table_of_protocols_is_complete():
     text = (ROOT / "docs/data.md").read_text()
-    rows = re.findall(r"^\| (`.*?`) \|", text.split("## Protocols")[1], re.MULTILINE)
+    protocols = text.split("## Protocols")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", protocols, re.MULTILINE)
     assert {name for row in rows for name in re.findall("`(.*?)`", row)} == {
         *PROTOCOLS,
         "data.protocol",
