@@ -706,12 +706,12 @@ def host_array(name: str, found: Any) -> np.ndarray:
             f"{name}: found an array without values, accepted is one with; this is "
             "no function for jit"
         )
-    values = _values(_array(name, found))
+    values = _values(_array(name, found, on_host=True))
     assert values is not None
     return values
 
 
-def _array(name: str, found: Any) -> Any:
+def _array(name: str, found: Any, *, on_host: bool = False) -> Any:
     """An array of numbers or booleans, of JAX if it was one, else of NumPy."""
     if isinstance(found, jax.Array):
         array: Any = found
@@ -732,7 +732,8 @@ def _array(name: str, found: Any) -> Any:
             raise ValueError(
                 f"{name}: found {what}, accepted is an array of numbers{advice}"
             )
-        _check_fits(name, array)
+        if not on_host:
+            _check_fits(name, array)
     if not _numeric(array.dtype):
         raise ValueError(f"{name}: found {array.dtype}, accepted are real numbers")
     return array

@@ -50,7 +50,8 @@ def test_the_parts_of_the_entropy_sum_to_that_of_the_draw():
 def frozen(config):
     """State, views, and jitted steps of A-Net alone: their mean hardness, too."""
     state = make_state(config)
-    views = make_views(jax.random.key(3), make_batch(config), config=config)
+    batch = jax.device_put(make_batch(config))
+    views = make_views(jax.random.key(3), batch, config=config)
     hash_ = partial(
         hash_images, state.hnet, state.batch_stats, config=config, axis_name=None
     )
