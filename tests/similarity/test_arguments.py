@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ssah_jax import losses, pacing, retrieval, similarity, transforms
-from ssah_jax.retrieval import CodeSet, build_index, stable
+from ssah_jax.retrieval import CodeSet, build_index
 from ssah_jax.types import Deformation, DeformationLogits
 
 B, M, K, C = 6, 7, 12, 5
@@ -591,8 +591,3 @@ def test_codes_of_an_index():
     for wrong in (0, True):
         with pytest.raises(ValueError, match=r"^k: found"):
             index.search(U, wrong)
-    with pytest.raises(
-        ValueError, match=r"^codes: found ndarray, accepted is a CodeSet"
-    ):
-        build_index(packed)
-    assert stable.CONVENTIONS
