@@ -50,7 +50,14 @@ def programs(tmp_path_factory) -> Path:
     shutil.rmtree(tree)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     (wheel,) = root.glob("*.whl")
-    install = ["--python", home / "bin" / "python", "install", "--no-deps", wheel]
+    install = [
+        "--python",
+        home / "bin" / "python",
+        "install",
+        "--no-deps",
+        "--force-reinstall",
+        wheel,
+    ]
     subprocess.run([*pip, *install], check=True)
     # The .pth files of a folder that a .pth file names are not read: no editable
     # install of the source tree comes along.

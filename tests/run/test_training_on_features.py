@@ -214,7 +214,7 @@ def test_the_command_writes_what_the_backbone_computes(tmp_path, capsys):
     name = next(iter(tensors))
     write_tensors(tmp_path / "other", tensors | {name: tensors[name] + 1})
     status, _, err = ssah(capsys, *arguments, f"--weights={tmp_path / 'other'}")
-    assert status == 2 and err.count("\n") == 1
+    assert status == 2 and err.count("error: ") == 1
     assert "features of another weights sha256" in err
 
 
@@ -237,7 +237,9 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, name):
     out = ["--out", str(tmp_path / "f"), "--weights", str(LITE0)]
     status, printed, err = ssah(capsys, "features", *arguments, *out)
     assert (status, printed) == (2, "")
-    assert err.startswith("error: ") and err.count("\n") == 1, err
+    # Above it stands what was understood of the data, if it came so far.
+    assert err.splitlines()[-1].startswith("error: "), err
+    assert err.count("error: ") == 1 and len(err.splitlines()) <= 3, err
     assert word in err, err
     assert os.listdir(tmp_path) == []
 
@@ -270,4 +272,4 @@ def test_train_and_eval_as_users_run_them(stored, tmp_path):
     assert f"{first['map']:.6f}" in out
     status, out, err = run("train.py", *arguments, "--check", "--workdir=")
     assert status == 0, err
-    assert "1,300 images of 1x1x512" in out
+    assert "1,300 images" in out and "images of 1x1x512" in out
