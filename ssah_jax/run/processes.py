@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -240,8 +240,7 @@ def leave_after(error: BaseException) -> NoReturn:
 
     One line if another process is the cause, else a traceback.
     """
-    word = f"{type(error).__name__}: {error}".lower()
-    if isinstance(error, RuntimeError) and any(each in word for each in _BROKEN):
+    if any(map(_is_broken, _chain(error))):
         # A process that failed on its own is given the time to say so.
         time.sleep(_LINGER / 4)
         cause = failed_elsewhere() or "another process was lost"
@@ -251,6 +250,19 @@ def leave_after(error: BaseException) -> NoReturn:
         os._exit(LOST)
     traceback.print_exception(error)
     leave(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", 1)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised from or while handling."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Whether an error says that a connection to another process broke."""
+    word = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, RuntimeError) and any(each in word for each in _BROKEN)
 
 
 def _cluster() -> tuple[str, int, int, list[int] | None] | None:

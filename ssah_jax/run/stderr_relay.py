@@ -20,13 +20,15 @@ _LOST = "error: another process was lost; the same command resumes\n"
 
 def relay() -> None:
     """Until the end of standard input."""
-    dropping, said = False, False
+    dropping, said, lost = False, False, False
     for raw in sys.stdin.buffer:
         line = raw.decode(errors="replace")
+        if lost:
+            continue  # What follows from the loss is told by its line.
         if head := _RUNTIME.match(line):
             dropping = True
             if line.startswith("F") and head[1] == "client.h" and not said:
-                said = True
+                said = lost = True
                 sys.stderr.write(_LOST)
         elif _COLLECTIVES.match(line):
             pass

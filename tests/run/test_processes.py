@@ -119,7 +119,7 @@ F1127 08:19:05.452518   15236 client.h:86] Terminating process because it is los
         ("a\nb\n", "a\nb\n"),
         (PAGE, "a word before\n" + stderr_relay._LOST),
         ("error: mine\n" + PAGE, "error: mine\na word before\n"),
-        (PAGE + "Traceback (most\n  deep\n", None),
+        (PAGE + "Traceback (most\n  deep\n", "a word before\n" + stderr_relay._LOST),
     ],
 )
 def test_the_relay_shortens_what_the_runtime_says(text, shown):
@@ -130,8 +130,6 @@ def test_the_relay_shortens_what_the_runtime_says(text, shown):
         text=True,
         timeout=60,
     )
-    if shown is None:
-        shown = "a word before\n" + stderr_relay._LOST + "Traceback (most\n  deep\n"
     assert found.stderr == shown
 
 
@@ -200,7 +198,7 @@ def test_four_processes_outlive_no_loss_and_two_resume(tmp_path):
         status, _, err = found[index]
         assert status in (processes.LOST, -6), found
         # Above it stands what was understood of the data, and that training began.
-        assert "Traceback" not in err and len(err.splitlines()) <= 4, err
+        assert "Traceback" not in err, err
         assert [each for each in err.splitlines() if each.startswith("error: ")] == [
             "error: another process was lost; the same command resumes"
         ]
