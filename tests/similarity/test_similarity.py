@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_oracles import normal
+from loss_oracles import assert_gradient, normal
 
 from ssah_jax import similarity
 
@@ -32,25 +32,6 @@ def cosine_loop(u, v, epsilon=1e-6):
         dot = sum(float(a) * float(b) for a, b in zip(u[i], v[j], strict=True))
         out[i, j] = dot / (size_u * size_v)
     return out
-
-
-def numeric_gradient(f, x, step):
-    x = np.asarray(x, np.float64)
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(*x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += step
-        down[index] -= step
-        gradient[index] = (f(up) - f(down)) / (2 * step)
-    return gradient
-
-
-def assert_gradient(function, oracle, x, weights, step=1e-5):
-    found = jax.grad(lambda x: jnp.sum(function(x) * weights))(jnp.asarray(x))
-    wanted = numeric_gradient(lambda x: np.sum(oracle(x) * weights), x, step)
-    np.testing.assert_allclose(
-        found, wanted, rtol=2e-4, atol=2e-5 * max(1.0, np.abs(wanted).max())
-    )
 
 
 # Codes.
