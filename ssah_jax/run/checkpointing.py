@@ -4,16 +4,21 @@ The only module that knows Orbax (https://orbax.readthedocs.io): whoever calls i
 sees steps, pytrees and one kind of error. A checkpoint is one directory named by
 its step, with one item for the state and one for each Grain iterator, committed as
 a whole: a process killed while it saves leaves the checkpoints before it intact, and
-what it left unfinished is ignored and removed by the next writer.
+what it left unfinished is ignored and removed by the next writer. A digest of all of
+it lies in each, so that a damaged one is never taken for what was saved.
 
-Kept are the latest checkpoint and the best of those saved with a metric.
+Kept are the two latest checkpoints and the best of those saved with a metric.
 """
 
 import errno
+import functools
+import itertools
+import json
 import logging
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,9 +37,11 @@ from orbax.checkpoint.checkpoint_managers import (
     LatestN,
 )
 
+from ssah_jax.run import processes
+from ssah_jax.run.state_tree import KeyPath, by_path, description, first_mismatch
+
 State = TypeVar("State")
 Iterators = Mapping[str, grain.DatasetIterator]
-KeyPath = tuple[str, ...]
 
 METRIC = "map"
 """The name under which a checkpoint's metric is stored; higher is better."""
@@ -44,6 +51,10 @@ _ROOM = 1 << 20
 
 _STATE = "state"
 _ITERATOR = "iterator_"
+_DIGEST = "digest"
+
+# What Orbax, its JSON and TensorStore raise of files that are not what they wrote.
+_OF_DAMAGE = (ValueError, LookupError, TypeError, AttributeError)
 
 # Orbax warns of what the options below ask for on purpose.
 _EXPECTED_WARNINGS = (
@@ -55,6 +66,19 @@ _EXPECTED_WARNINGS = (
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, or is not one of the state it should be restored to."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint is not what was saved.
+
+    Attributes:
+        step: of it.
+    """
+
+    def __init__(self, directory: Path, step: int, reason: str) -> None:
+        """Says which, and why."""
+        super().__init__(f"{directory}: step {step} is damaged ({reason})")
+        self.step = step
 
 
 class _QuietOrbax(logging.Filter):
@@ -88,6 +112,8 @@ class Checkpoints:
         self._quiet = _QuietOrbax()
         logging.getLogger("absl").addFilter(self._quiet)
         try:
+            for step in self._damaged_metrics():
+                self._set_aside(DamagedCheckpoint(self._directory, step, "its metric"))
             self._manager = ocp.CheckpointManager(
                 self._directory, options=_options(read_only, async_save)
             )
@@ -215,12 +241,21 @@ class Checkpoints:
         self._check_room(state)
         # Plain dicts: Orbax maps the tree to its own records on the way, which a
         # state class that checks its fields would refuse.
-        items = {_STATE: ocp.args.StandardSave(unflatten_dict(_by_path(state)))}
-        for name, iterator in iterators.items():
+        tree = by_path(state)
+        items = {_STATE: ocp.args.StandardSave(unflatten_dict(tree))}
+        positions = {name: each.get_state() for name, each in iterators.items()}
+        for name, position in positions.items():
             # Not Grain's own handler, which keeps a file for each process and so
             # fixes their number: positions are those of the global batch.
-            items[_ITERATOR + name] = ocp.args.JsonSave(iterator.get_state())
+            items[_ITERATOR + name] = ocp.args.JsonSave(position)
         ranked = metric is not None and math.isfinite(metric)
+        digest = {
+            "tree": description(tree),
+            "state": processes.digest(state),
+            "iterators": positions,
+            METRIC: float(metric) if metric is not None and ranked else None,
+        }
+        items[_DIGEST] = ocp.args.JsonSave(digest)
         with self._disk_errors():
             self._manager.save(
                 step,
@@ -254,10 +289,11 @@ class Checkpoints:
         Raises:
             CheckpointError: there is no such checkpoint, an iterator was not saved
                 with it, or its tree, a shape or a dtype differs from `state_like`.
+            DamagedCheckpoint: it is not what was saved.
         """
         self.wait()
         step = self._existing(step)
-        folder = self._manager.directory / str(step)
+        folder = self._directory / str(step)
         for name in iterators or ():
             if not (folder / (_ITERATOR + name)).exists():
                 present = sorted(
@@ -269,29 +305,111 @@ class Checkpoints:
                     f"{self._directory}: step {step} holds no iterator {name!r}; "
                     f"it holds {present}"
                 )
-        # Before restoring: Orbax would report a mismatch only after starting its
-        # threads, in several pages.
-        wanted = _by_path(state_like)
+        wanted = by_path(state_like)
+        names = tuple(iterators or ())
         try:
-            stored = ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree
-        except FileNotFoundError:
+            restored = self._read(step, folder, wanted, names)
+        except CheckpointError:
+            raise
+        except FileNotFoundError as error:
             # A process killed while it removed an old checkpoint leaves such a one.
-            raise CheckpointError(
-                f"{self._directory}: step {step} is incomplete, its state is missing"
-            ) from None
-        if mismatch := _first_mismatch(_by_path(stored), wanted):
-            raise CheckpointError(f"{self._directory}: step {step}: {mismatch}")
-        targets = {path: _target(leaf) for path, leaf in wanted.items()}
-        items = {_STATE: ocp.args.StandardRestore(unflatten_dict(targets))}
-        for name in iterators or ():
-            items[_ITERATOR + name] = ocp.args.JsonRestore()
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            raise DamagedCheckpoint(
+                self._directory, step, "its files are incomplete"
+            ) from error
+        except _OF_DAMAGE as error:
+            _forget_late_callbacks()
+            said = f"{type(error).__name__}: {' '.join(str(error).split()):.80}"
+            raise DamagedCheckpoint(self._directory, step, said) from error
         for name, iterator in (iterators or {}).items():
             iterator.set_state(restored[_ITERATOR + name])
-        leaves = _by_path(restored[_STATE])
+        leaves = by_path(restored[_STATE])
         return jax.tree.unflatten(
             jax.tree.structure(state_like), [leaves[path] for path in wanted]
         )
+
+    def _read(
+        self, step: int, folder: Path, wanted: Mapping[KeyPath, Any], names: Any
+    ) -> Any:
+        """State and positions of iterators, once seen to be those saved."""
+        # Before restoring: Orbax would report a mismatch only after starting its
+        # threads, in several pages.
+        stored = by_path(ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree)
+        digest = None
+        if (folder / _DIGEST).is_dir():
+            digest = _read_json(folder / _DIGEST)
+            if digest["tree"] != description(stored):
+                raise DamagedCheckpoint(self._directory, step, "its tree")
+        if mismatch := first_mismatch(stored, wanted):
+            raise CheckpointError(f"{self._directory}: step {step}: {mismatch}")
+        targets = {path: _target(leaf) for path, leaf in wanted.items()}
+        items = {_STATE: ocp.args.StandardRestore(unflatten_dict(targets))}
+        for name in names:
+            items[_ITERATOR + name] = ocp.args.JsonRestore()
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        if digest is None:
+            print(
+                f"warning: {self._directory}: step {step} has no digest, as of an "
+                "earlier version: damage to it would not be noticed",
+                file=sys.stderr,
+            )
+            return restored
+        leaves = by_path(restored[_STATE])
+        if processes.digest([leaves[path] for path in wanted]) != digest["state"]:
+            raise DamagedCheckpoint(self._directory, step, "numbers of its state")
+        for name in names:
+            if restored[_ITERATOR + name] != digest["iterators"][name]:
+                raise DamagedCheckpoint(self._directory, step, f"its iterator {name!r}")
+        return restored
+
+    def restore_latest(self, state_like: State, *, iterators: Iterators) -> State:
+        """`restore` of the latest checkpoint that is sound.
+
+        A damaged one later than that is told on standard error, and set aside under
+        another name.
+
+        Raises:
+            CheckpointError: as `restore`; also where no checkpoint is sound.
+        """
+        while True:
+            try:
+                return self.restore(state_like, iterators=iterators)
+            except DamagedCheckpoint as error:
+                if processes.several() or len(self.all_steps()) < 2:
+                    raise
+                self._set_aside(error)
+                self._manager.reload()
+
+    def _set_aside(self, error: DamagedCheckpoint) -> None:
+        """Take a damaged checkpoint out of the way; what raises if that is not ours."""
+        if self._read_only or processes.several():
+            raise error
+        names = (f"{error.step}.damaged{n or ''}" for n in itertools.count())
+        there = next(p for name in names if not (p := self._directory / name).exists())
+        (self._directory / str(error.step)).rename(there)
+        print(
+            f"warning: {error}; kept as {there.name}, the one before it is used",
+            file=sys.stderr,
+        )
+
+    def _damaged_metrics(self) -> Iterator[int]:
+        """Steps whose metric is not that saved: they might be taken for the best."""
+        if not self._directory.is_dir():
+            return
+        names = [path.name for path in self._directory.iterdir()]
+        for step in sorted(int(name) for name in names if name.isdecimal()):
+            folder = self._directory / str(step)
+            try:
+                saved = _read_json(folder / _DIGEST)[METRIC]
+                found = None
+                if (folder / "metrics").is_dir():
+                    found = _read_json(folder / "metrics", "metrics")[METRIC]
+            except FileNotFoundError:
+                continue  # half removed, or of an earlier version
+            except _OF_DAMAGE:
+                yield step
+            else:
+                if saved != found:
+                    yield step
 
     def _existing(self, step: int | None) -> int:
         """Returns `step`, or the latest for None, once sure that it is there."""
@@ -341,51 +459,31 @@ def _options(read_only: bool, async_save: bool) -> ocp.CheckpointManagerOptions:
     best = BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False)
     return ocp.CheckpointManagerOptions(
         best_fn=_metric,
-        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
         cleanup_tmp_directories=True,
         enable_async_checkpointing=async_save,
     )
 
 
-def _by_path(tree: Any) -> dict[KeyPath, Any]:
-    """The leaves of `tree` by path, in order, as `("hnet_opt", "1", "0", "count")`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
-        for path, leaf in leaves
-    }
+@functools.cache
+def _forget_late_callbacks() -> None:
+    """Keep TensorStore's threads from telling, in a page, what was raised already.
+
+    What fails ends Orbax's event loop while other reads are under way.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        late = isinstance(unraisable.exc_value, RuntimeError)
+        if not late or str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
-def _shape_dtype(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of `leaf` as they are stored: a typed key as its words."""
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)
-    return tuple(leaf.shape), np.dtype(leaf.dtype)
-
-
-def _named(shape_dtype: tuple[tuple[int, ...], np.dtype]) -> str:
-    """As in `float32[64, 10]`."""
-    shape, dtype = shape_dtype
-    return f"{dtype.name}[{', '.join(map(str, shape))}]"
-
-
-def _first_mismatch(
-    stored: Mapping[KeyPath, Any], wanted: Mapping[KeyPath, Any]
-) -> str | None:
-    """Says where a stored tree first differs from the one wanted, None if nowhere."""
-    for path, leaf in wanted.items():
-        name, want = "/".join(path), _shape_dtype(leaf)
-        if path not in stored:
-            return f"{name} is not stored, expected {_named(want)}"
-        have = _shape_dtype(stored[path])
-        if have != want:
-            return f"{name} is stored as {_named(have)}, expected {_named(want)}"
-    for path, leaf in stored.items():
-        if path not in wanted:
-            have = _shape_dtype(leaf)
-            return f"{'/'.join(path)} is stored as {_named(have)}, expected absent"
-    return None
+def _read_json(folder: Path, name: str = "metadata") -> Any:
+    """What Orbax's handler of JSON wrote."""
+    return json.loads((folder / name).read_text())
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:

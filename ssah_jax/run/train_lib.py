@@ -141,7 +141,7 @@ def open_run(
             workdir.write_missing(experiment.source.missing)
         checkpoints = stack.enter_context(open_checkpoints(workdir.checkpoints))
         if checkpoints.latest_step() is not None:
-            restored = checkpoints.restore(
+            restored = checkpoints.restore_latest(
                 parallel.globally(state), iterators=iterator.streams
             )
             state = restored if config.parallel == "jit" else parallel.locally(restored)
@@ -389,8 +389,7 @@ def _device_pool(run: Run) -> ImagePool | None:
 
 
 def _has_checkpoint(workdir: Workdir) -> bool:
-    with open_checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
-        return checkpoints.latest_step() is not None
+    return bool(workdir.saved_steps())
 
 
 def _is_time(step: int, every: int) -> bool:

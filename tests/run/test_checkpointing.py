@@ -194,7 +194,7 @@ def test_iterators_resume_at_the_next_element(tmp_path):
     np.testing.assert_array_equal(next(alone), expected["unlabelled"][0])
 
 
-def test_keeps_the_latest_and_the_best(tmp_path):
+def test_keeps_the_latest_two_and_the_best(tmp_path):
     with open_checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() is None
         assert checkpoints.best_step() is None
@@ -203,27 +203,28 @@ def test_keeps_the_latest_and_the_best(tmp_path):
         assert checkpoints.best_step() is None
         assert checkpoints.latest_step() == 1
         save(checkpoints, 2, metric=0.9)
-        assert checkpoints.all_steps() == [2]  # 1 had no metric
+        assert checkpoints.all_steps() == [1, 2]
         assert checkpoints.best_step() == 2
         save(checkpoints, 3, metric=0.4)
         save(checkpoints, 4)
-        assert checkpoints.all_steps() == [2, 4]
+        assert checkpoints.all_steps() == [2, 3, 4]  # 1 had no metric
         assert (checkpoints.best_step(), checkpoints.latest_step()) == (2, 4)
         save(checkpoints, 5, metric=float("nan"))
-        assert checkpoints.all_steps() == [2, 5]
+        assert checkpoints.all_steps() == [2, 4, 5]
         assert checkpoints.best_step() == 2
     # On disk, and to one who opens it afresh.
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4", "5"]
     for read_only in (True, False):
         with open_checkpoints(tmp_path, read_only=read_only) as checkpoints:
-            assert checkpoints.all_steps() == [2, 5]
+            assert checkpoints.all_steps() == [2, 4, 5]
             assert (checkpoints.best_step(), checkpoints.latest_step()) == (2, 5)
     with open_checkpoints(tmp_path) as checkpoints:
         save(checkpoints, 6, metric=0.9)  # the newest of equals
         assert checkpoints.best_step() == 6
-        assert checkpoints.all_steps() == [6]
+        assert checkpoints.all_steps() == [5, 6]
         save(checkpoints, 7, metric=-1.0)
-        assert (checkpoints.best_step(), checkpoints.all_steps()) == (6, [6, 7])
+        save(checkpoints, 8)
+        assert (checkpoints.best_step(), checkpoints.all_steps()) == (6, [6, 7, 8])
 
 
 def test_restores_the_step_asked_for(tmp_path):
@@ -346,7 +347,7 @@ def test_a_half_removed_checkpoint_does_no_harm(tmp_path):
     shutil.rmtree(tmp_path / "1" / "state")
     with open_checkpoints(tmp_path) as checkpoints:
         assert bits(checkpoints.restore(state)) == bits(state)
-        with pytest.raises(CheckpointError, match="step 1 is incomplete"):
+        with pytest.raises(CheckpointError, match="step 1 is damaged"):
             checkpoints.restore(state, step=1)
 
 
@@ -401,4 +402,4 @@ def test_kill_in_the_middle_of_a_save(tmp_path):
     with open_checkpoints(tmp_path) as checkpoints:
         checkpoints.save(4, restored, iterators={}, metric=0.6)
         assert checkpoints.best_step() == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4"]
