@@ -8,8 +8,9 @@ A file of codes has one row an image:
 | `code` | fixed_size_binary(ceil(K / 8)) | bit order of `ssah_jax.retrieval.codes` |
 | `labels` | list<string>, nullable | names of what it shows; null where not known |
 
-and says in its metadata `ssah.version` (of this layout), `ssah.bits` (K) and
-`ssah.fingerprint` (of the encoder: codes of two encoders are not comparable).
+and says in its metadata `ssah.version` (of this layout), `ssah.bits` (K),
+`ssah.fingerprint` (of the encoder: codes of two encoders are not comparable) and
+`ssah.sha256` (of all of it: a damaged file is never taken for what was written).
 
 Parquet strings are UTF-8, names of files need not be: a byte that is none reaches
 Python as a lone surrogate and is stored as text, `\udcff` for the byte 0xff, as Python
@@ -19,10 +20,13 @@ that every id comes back as it was; all other ids are stored as they are.
 
 import dataclasses
 import functools
+import hashlib
+import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -37,8 +41,11 @@ from ssah_jax.retrieval.files import (
 )
 from ssah_jax.similarity import arguments
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Of the layout of these files."""
+
+# A row has an id of its own: no file holds many more rows than bytes.
+_MOST_ROWS_A_BYTE: Final = 8
 
 _TO_TEXT: Final = re.compile(r"(\\*)([\ud800-\udfff]|ud[89a-f][0-9a-f]{2})")
 _FROM_TEXT: Final = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2})")
@@ -248,14 +255,89 @@ def schema(bits: int, fingerprint: str) -> Any:
     )
 
 
+class Digest:
+    """SHA-256 of what a file of codes says, whichever way Parquet lays it out."""
+
+    def __init__(self, bits: int, fingerprint: str) -> None:
+        """Of no rows yet."""
+        self._about = f"{VERSION} {bits} {fingerprint}"
+        self._parts = tuple(hashlib.sha256() for _ in range(3))
+
+    def add(self, found: CodeSet) -> None:
+        """Goes on over more rows."""
+        labels = found.labels or ((),) * len(found.ids)
+        ids, tags, codes = self._parts
+        ids.update(_counted(found.ids))
+        tags.update(b"".join(b"%d=%b" % (len(r), _counted(r)) for r in labels))
+        codes.update(np.ascontiguousarray(found.packed))
+
+    def hexdigest(self) -> str:
+        """Of all rows so far."""
+        parts = [self._about, *(part.hexdigest() for part in self._parts)]
+        return hashlib.sha256(
+            " ".join(parts).encode(errors="surrogatepass")
+        ).hexdigest()
+
+
+def _counted(names: Iterable[str]) -> bytes:
+    text = "".join(f"{len(name)}:{name}" for name in names)
+    return text.encode(errors="surrogatepass")
+
+
+@contextmanager
+def writing(file: BinaryIO, bits: int, fingerprint: str) -> Iterator[Any]:
+    """Yields a function that appends a table of `schema` to a file of codes."""
+    import pyarrow.parquet as pq
+
+    digest = Digest(bits, fingerprint)
+    with pq.ParquetWriter(file, schema(bits, fingerprint)) as writer:
+
+        def write(table: Any) -> None:
+            writer.write_table(table)
+            digest.add(_code_set(table, bits, fingerprint))
+
+        yield write
+        writer.add_key_value_metadata({"ssah.sha256": digest.hexdigest()})
+
+
+def open_parquet(source: io.BufferedIOBase, size: int) -> Any:
+    """A file to be read, which claims no more rows than so many bytes can hold.
+
+    Raises:
+        ValueError: it claims more.
+    """
+    import pyarrow.parquet as pq
+
+    parquet = pq.ParquetFile(source)
+    rows = [parquet.metadata.num_rows]
+    for group in range(parquet.metadata.num_row_groups):
+        about = parquet.metadata.row_group(group)
+        rows += [about.num_rows]
+        rows += [about.column(0).num_values] if about.num_columns else []
+    if max(rows) > _MOST_ROWS_A_BYTE * size:
+        raise ValueError(f"{max(rows)} rows in {size} bytes")
+    return parquet
+
+
+def _code_set(table: Any, bits: int, fingerprint: str) -> CodeSet:
+    ids, labels = from_text_columns(table)
+    codes = np.frombuffer(b"".join(table["code"].to_pylist()), np.uint8)
+    packed = codes.reshape(len(ids), -(-bits // 8))
+    return CodeSet(ids, packed, bits, fingerprint, labels)
+
+
 def read_file(path: Path) -> CodeSet:
     """One file; whether its ids are unique is not looked at."""
+    return read_table(path)[1]
+
+
+def read_table(path: Path) -> tuple[Any, CodeSet]:
+    """One file, as Arrow has it and as codes."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
         with open(path, "rb") as file:
-            parquet = pq.ParquetFile(file)
+            parquet = open_parquet(file, path.stat().st_size)
             bits, fingerprint = _check_schema(path, parquet.schema_arrow)
             table = parquet.read(["id", "code", "labels"])
         for name in ("id", "code"):
@@ -264,11 +346,16 @@ def read_file(path: Path) -> CodeSet:
                     f"{one_line(path)}: found {table[name].null_count} nulls in column "
                     f"{name!r}, expected none"
                 )
-        ids, labels = from_text_columns(table)
-        packed = np.frombuffer(b"".join(table["code"].to_pylist()), np.uint8).reshape(
-            len(ids), -(-bits // 8)
-        )
-        return CodeSet(ids, packed, bits, fingerprint, labels)
+        found = _code_set(table, bits, fingerprint)
+        digest = Digest(bits, fingerprint)
+        digest.add(found)
+        said = (parquet.metadata.metadata or {}).get(b"ssah.sha256", b"")
+        if digest.hexdigest().encode() != said:
+            raise CodeFileError(
+                f"{one_line(path)}: found a damaged file (its rows have not the sha256 "
+                "that it says), expected what `ssah encode` wrote; encode again"
+            )
+        return table, found
     except CodeFileError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -16,8 +16,10 @@ from ssah_jax.retrieval.code_files import (
     first_repeated,
     pack_codes,
     read_file,
+    read_table,
     schema,
     text_columns,
+    writing,
 )
 from ssah_jax.retrieval.files import (
     CodeFileError,
@@ -141,15 +143,15 @@ class CodeWriter:
         Raises:
             CodeFileError: the file cannot be written, or has appeared meanwhile.
         """
-        import pyarrow.parquet as pq
-
         self._write_part(len(self._ids))
         temporary = self._parts / "merged.tmp"
         try:
-            with synced(temporary) as file, pq.ParquetWriter(file, self._schema) as to:
+            with (
+                synced(temporary) as file,
+                writing(file, self._bits, self._fingerprint) as write,
+            ):
                 for part in self._part_paths():
-                    with open(part, "rb") as rows:
-                        to.write_table(pq.read_table(rows))
+                    write(read_table(part)[0])
             if self._path.exists() and not self._overwrite:
                 raise _in_the_way(self._path)
             temporary.replace(self._path)
@@ -210,7 +212,6 @@ class CodeWriter:
         if not rows:
             return
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         columns = {
             **text_columns(self._ids[:rows], self._labels[:rows]),
@@ -221,8 +222,11 @@ class CodeWriter:
         temporary = self._parts / f"{os.getpid()}.tmp"
         part = self._parts / f"part-{self._num_parts:08}.parquet"
         try:
-            with synced(temporary) as file:
-                pq.write_table(table, file)
+            with (
+                synced(temporary) as file,
+                writing(file, self._bits, self._fingerprint) as write,
+            ):
+                write(table)
             if part.exists():
                 raise CodeFileError(
                     f"{one_line(self._path)}: found parts of another process, expected "

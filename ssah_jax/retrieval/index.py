@@ -44,6 +44,7 @@ from jaxtyping import Int32, Int64, Shaped, UInt8, UInt64
 from ssah_jax.retrieval.code_files import (
     CodeSet,
     from_text_columns,
+    open_parquet,
     pack_codes,
     text_columns,
 )
@@ -328,23 +329,28 @@ def load_index(path: PathLike) -> Index:
         ValueError: FAISS is not installed.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = Path(path)
-    faiss = _faiss()
+    _faiss()
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            size = path.stat().st_size
+            for member in archive.infolist():
+                # As they are written; others could be larger than memory.
+                if member.compress_type or member.file_size > size:
+                    raise ValueError(f"a member of {member.file_size} bytes")
             header = json.loads(archive.read(_HEADER))
             if header["version"] != _VERSION:
                 raise CodeFileError(
                     f"{one_line(path)}: found version {header['version']!r} of the "
                     f"format, expected {_VERSION}"
                 )
+            rows = archive.read(_ROWS)
             ids, labels = from_text_columns(
-                pq.read_table(io.BytesIO(archive.read(_ROWS)))
+                open_parquet(io.BytesIO(rows), len(rows)).read()
             )
             stored = np.frombuffer(archive.read(_FAISS), np.uint8)
-        index = faiss.deserialize_index_binary(stored)
+        index = _deserialised(stored)
         kind, bits = str(header["kind"]), int(header["bits"])
         options = {name: int(value) for name, value in header["options"].items()}
         _check_names(kind, options, [*OPTIONS[kind]])
@@ -403,6 +409,17 @@ def _faiss() -> Any:
             "faiss: found none, expected the package faiss-cpu (pip install faiss-cpu)"
         ) from error
     return faiss
+
+
+def _deserialised(stored: UInt8[np.ndarray, "bytes"]) -> Any:
+    """FAISS's index; none of its parts may claim to be larger than all of it."""
+    faiss = _faiss()
+    before = faiss.get_deserialization_vector_byte_limit()
+    faiss.set_deserialization_vector_byte_limit(len(stored))
+    try:
+        return faiss.deserialize_index_binary(stored)
+    finally:
+        faiss.set_deserialization_vector_byte_limit(before)
 
 
 def _mirrored(packed: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n bytes"]:

@@ -69,7 +69,7 @@ def test_what_other_programs_see(tmp_path):
     assert table["labels"].to_pylist() == [["sea", "sky"], None]
     metadata = table.schema.metadata
     assert metadata[b"ssah.bits"] == b"12" and metadata[b"ssah.fingerprint"] == b"f"
-    assert metadata[b"ssah.version"] == b"1"
+    assert metadata[b"ssah.version"] == b"2"
 
 
 def test_labels(tmp_path):
@@ -328,7 +328,7 @@ def test_files_that_are_none_of_codes(tmp_path):
         with pytest.raises(CodeFileError, match=message) as error:
             read_codes(*paths)
         one_line(error)
-    metadata = {"ssah.version": "1", "ssah.bits": "12", "ssah.fingerprint": "f"}
+    metadata = {"ssah.version": "2", "ssah.bits": "12", "ssah.fingerprint": "f"}
     good = pa.table(
         {
             "id": ["a"],
@@ -339,7 +339,7 @@ def test_files_that_are_none_of_codes(tmp_path):
     null = pa.array([None], pa.binary(2))
     for table, said, message in (
         (good, {}, "ssah.version ''"),
-        (good, metadata | {"ssah.version": "2"}, "ssah.version '2'"),
+        (good, metadata | {"ssah.version": "1"}, "ssah.version '1'"),
         (good, metadata | {"ssah.bits": "many"}, "ssah.bits 'many'"),
         (good, metadata | {"ssah.bits": "48"}, r"'code', expected fixed.*\[6\]"),
         (good.drop_columns("id"), metadata, "found no column for 'id'"),
@@ -356,7 +356,8 @@ def test_files_that_are_none_of_codes(tmp_path):
             read_codes(path)
         assert str(path) in one_line(error)
     pq.write_table(good.replace_schema_metadata(metadata), path)
-    assert read_codes(path).ids == ("a",)
+    with pytest.raises(CodeFileError, match="have not the sha256 that it says"):
+        read_codes(path)
 
 
 def test_damaged_files(tmp_path):
@@ -368,14 +369,45 @@ def test_damaged_files(tmp_path):
         with pytest.raises(CodeFileError) as error:
             read_codes(path)
         one_line(error)
+    path.write_bytes(content)
+    whole = read_codes(path)
     for place in RNG.integers(0, len(content), 100):
         damaged = bytearray(content)
         damaged[place] ^= 1 << int(RNG.integers(8))
         path.write_bytes(damaged)
         try:
-            read_codes(path)
+            found = read_codes(path)
         except CodeFileError as error:
             assert "\n" not in str(error)
+        else:
+            assert found.ids == whole.ids and found.labels == whole.labels
+            np.testing.assert_array_equal(found.packed, whole.packed)
+
+
+def test_another_code_at_its_place_is_noticed(tmp_path):
+    """As a bit that flipped in a page would be: Parquet itself has no opinion."""
+    path = tmp_path / "codes.parquet"
+    write(path, ["a", "b"], codes_of(2), [["x"], ["y"]])
+    with open(path, "rb") as file:
+        parquet = pq.ParquetFile(file)
+        table, said = parquet.read(), parquet.metadata.metadata
+    codes = table["code"].to_pylist()[::-1]
+    swapped = table.set_column(1, "code", pa.array(codes, pa.binary(2)))
+    for changed, accepted in ((table, True), (swapped, False)):
+        pq.write_table(changed.replace_schema_metadata(said), path)
+        if accepted:
+            assert read_codes(path).ids == ("a", "b")
+            continue
+        with pytest.raises(CodeFileError, match="have not the sha256 that it says"):
+            read_codes(path)
+
+
+def test_no_more_rows_than_a_file_can_hold(tmp_path, monkeypatch):
+    path = tmp_path / "codes.parquet"
+    write(path, ["a"], codes_of(1))
+    monkeypatch.setattr(code_files, "_MOST_ROWS_A_BYTE", 1e-9)
+    with pytest.raises(CodeFileError, match=r"\(1 rows in \d+ bytes\)"):
+        read_codes(path)
 
 
 @pytest.mark.parametrize(
