@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only load, split and read all images; print sizes, unreadable images, "
         "duplicates",
     )
+    parser.add_argument(
+        "--log",
+        metavar="WORDS",
+        default="",
+        help="tell others as well what metrics.jsonl says: tensorboard, wandb, "
+        "trackio, or several with commas; each is an extra of the package",
+    )
     add_processes(parser)
 
 
@@ -65,10 +72,13 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.run import checks, evaluators, processes, train_lib
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data
+    from ssah_jax.run.overview import overview
+    from ssah_jax.run.trackers import read_words
     from ssah_jax.run.workdir import Workdir
 
     with ExitStack() as stack:
         with setting_up():
+            log = read_words(options.log)
             config = read_config(options.config, options.fields)
             if options.check:
                 found = prepare(config, path=options.data or "")
@@ -105,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
         first = processes.is_first()
         if first:
             print(f"{workdir.path}: training{begins}", file=sys.stderr)
+            print(*overview(opened, log=log), sep="\n", file=sys.stderr)
         if first and more:
             print(
                 f"{workdir.path}: goes on from {more} to {config.steps} steps; the "
@@ -113,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         try:
-            results = train_lib.train(opened)
+            results = train_lib.train(opened, log=log)
         except train_lib.DivergedError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -7,7 +7,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,13 @@ from ssah_jax.run.experiment import Experiment, check_devices, iterate, spread_l
 from ssah_jax.run.other_sets import start_from
 from ssah_jax.run.report import pictures
 from ssah_jax.run.report.gallery import Gallery, write_gallery
+from ssah_jax.run.trackers import Trackers, open_trackers
 from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError, write_atomically
 from ssah_jax.types import Batch, ImagePool, Metrics, Params, TrainState
 
 _STRIP_IMAGES = 12
+_MEASURED = ("map", "map_stable", "precision_radius2", "ndcg")
 _AHEAD = 2
 """Steps that may wait for the devices; each holds its batch."""
 
@@ -206,8 +208,13 @@ def restore_state(
         return state, step == checkpoints.latest_step()
 
 
-def train(run: Run) -> dict[str, Any] | None:
+def train(run: Run, *, log: Sequence[str] = ()) -> dict[str, Any] | None:
     """Train to the last step, evaluate, and write results and report.
+
+    Args:
+        run: an open one.
+        log: words of `trackers.KINDS`, which the first process tells as well what it
+            writes.
 
     Returns:
         What results.json holds; None if a signal ended training early, after a
@@ -218,17 +225,29 @@ def train(run: Run) -> dict[str, Any] | None:
         DataError: if an image cannot be read, or too many cannot.
     """
     evaluator = evaluators.Evaluator(run.experiment)
-    with _stop_requests() as stopped:
-        finished = _loop(run, evaluator, stopped)
-        run.checkpoints.wait()
-    if not finished:
-        return None
-    state = parallel.locally(run.state)
-    encoded = evaluator.encode_test(state)
-    results = dict(evaluator.results(state, encoded))
-    if processes.is_first():
-        run.record_skipped()
-        write_results(run.workdir, results, shown=evaluator.draw_gallery(encoded))
+    told = log if processes.is_first() else ()
+    with open_trackers(
+        told,
+        run.workdir.path,
+        step=int(run.state.step),
+        lines=run.workdir.read_metrics() if told else (),
+    ) as trackers:
+        trackers.log_hyperparameters(dataclasses.asdict(run.experiment.config))
+        with _stop_requests() as stopped:
+            finished = _loop(run, evaluator, trackers, stopped)
+            run.checkpoints.wait()
+        if not finished:
+            return None
+        state = parallel.locally(run.state)
+        encoded = evaluator.encode_test(state)
+        results = dict(evaluator.results(state, encoded))
+        if processes.is_first():
+            run.record_skipped()
+            write_results(run.workdir, results, shown=evaluator.draw_gallery(encoded))
+            measured = {name: results[name] for name in _MEASURED}
+            trackers.log_summary(measured, step=results["steps"])
+            for path in (run.workdir.results, run.workdir.report):
+                trackers.log_artifact(path)
     return results
 
 
@@ -266,12 +285,15 @@ def _write_report(workdir: Workdir) -> None:
 
 
 def _loop(
-    run: Run, evaluator: evaluators.Evaluator, stopped: Callable[[], bool]
+    run: Run,
+    evaluator: evaluators.Evaluator,
+    trackers: Trackers,
+    stopped: Callable[[], bool],
 ) -> bool:
     """Step until the last step (True) or a request to stop (False)."""
     config, first = run.experiment.config, int(run.state.step)
     step_fn = parallel.train_step(config, _device_pool(run))
-    draw_strip = _strip_drawer(run.experiment)
+    draw_strip = _strip_drawer(run)
     any_process = parallel.AnyProcess()
     clock = _Clock(first, images=config.batch.labelled + config.batch.unlabelled)
     start = time.perf_counter() - run.seconds
@@ -283,6 +305,7 @@ def _loop(
             seconds = round(time.perf_counter() - start, 3)
             run.workdir.log({"step": step, "seconds": seconds} | line)
             run.record_skipped()
+            trackers.log_scalars(line, step=step)
 
     def fetch(step: int, metrics: Metrics) -> dict[str, float]:
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
@@ -330,7 +353,7 @@ def _loop(
                 # Each has computed it; one of them decides which checkpoint is best.
                 metric = float(processes.gather(repr(line["validation/map"]))[0])
                 if processes.is_first():
-                    draw_strip(state, run.workdir)
+                    trackers.log_image("strip", draw_strip(state), step=step)
             log(step, line)
             if evaluate:
                 # Its seconds are not the step's.
@@ -417,11 +440,15 @@ def _progress(line: dict[str, float]) -> str:
     return shown + f", {line['images_per_second']:.0f} images/s"
 
 
-def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], None]:
-    """A function that saves what A-Net makes of the same images, with the same key."""
+def _strip_drawer(run: Run) -> Callable[[TrainState], bytes]:
+    """A function that saves what A-Net makes of the same images, with the same key.
+
+    It returns the PNG; nothing where there is no A-Net.
+    """
+    experiment, strips = run.experiment, run.workdir.path / "strips"
     config, source = experiment.config, experiment.source
     if config.anet.kind == "none":
-        return lambda state, workdir: None
+        return lambda state: b""
     chosen = experiment.split.labelled[
         :: len(experiment.split.labelled) // _STRIP_IMAGES or 1
     ]
@@ -440,11 +467,12 @@ def _strip_drawer(experiment: Experiment) -> Callable[[TrainState, Workdir], Non
         views = make_views(key, batch, config=config)
         return views.labelled, generate(anet, views, config=config).images
 
-    def save(state: TrainState, workdir: Workdir) -> None:
+    def save(state: TrainState) -> bytes:
         images, generated = jax.device_get(draw(state.anet))
-        (workdir.path / "strips").mkdir(exist_ok=True)
-        path = workdir.path / "strips" / f"step_{int(state.step):06d}.png"
-        write_atomically(path, pictures.draw_strip(images, generated))
+        strips.mkdir(exist_ok=True)
+        strip = pictures.draw_strip(images, generated)
+        write_atomically(strips / f"step_{int(state.step):06d}.png", strip)
+        return strip
 
     return save
 
