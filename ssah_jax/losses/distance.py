@@ -33,8 +33,8 @@ def dsh_loss(
     mean with weight 0.1.
 
     `d` is taken as `|u|^2 + |v|^2 - 2 u . v`, floored at 0, with an absolute error of
-    up to (K + 3) 6e-8 (|u| + |v|)^2: codes of length 1e4 that are nearer than about 10
-    cannot be told apart. The floor is of the value alone: the gradient of d for u is
+    up to `(K + 3) 6e-8 (|u| + |v|)^2`: codes of length 1e4 that are nearer than about
+    10 cannot be told apart. The floor is of the value alone: the gradient of d for u is
     2 (u - v) there too. At the hinge (d = margin) the subgradient is 0.
     Cost: O(B M K) time, O(B M) memory.
 

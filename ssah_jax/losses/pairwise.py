@@ -110,7 +110,7 @@ def dhn_loss(
     https://doi.org/10.1609/aaai.v30i1.10235. Presets: the paper has alpha 1 and no
     limit; DeepHash-pytorch alpha 0.5 and no limit, which is the default (so it is
     `dpsh_loss`) with `log_cosh_quantisation` at weight 0.1; the authors' later code
-    (thulab/DeepHash) alpha 0.5, limit 15, each similar pair weighted by |S| / |S1|,
+    (thulab/DeepHash) alpha 0.5, limit 15, each similar pair weighted by `|S| / |S1|`,
     and `squared_quantisation`. Its other form, on a cosine, is `logistic_pair_loss`.
 
     A limit takes the gradient from every pair at or beyond it, also from one that is
@@ -214,9 +214,9 @@ def pair_weights(
 ) -> Float[Array, "B M"]:
     """Weights that balance similar and dissimilar pairs, as HashNet and DCH do.
 
-    |S| / |S1| for a similar pair and |S| / |S0| for a dissimilar one, with |S| pairs
-    in all: `masked_mean(weights * values, where)` is then the mean over similar pairs
-    plus the mean over dissimilar ones, twice `balanced_pair_mean`. "HashNet",
+    `|S| / |S1|` for a similar pair and `|S| / |S0|` for a dissimilar one, with `|S|`
+    pairs in all: `masked_mean(weights * values, where)` is then the mean over similar
+    pairs plus the mean over dissimilar ones, twice `balanced_pair_mean`. "HashNet",
     https://arxiv.org/abs/1702.00758. With `positive = c` the authors' code instead:
     that mean is `(c sum+ + sum-) / (c |S1| + |S0|)`, with c = 10 for the ten classes
     of CIFAR-10. A kind without pairs weighs nothing.

@@ -135,11 +135,10 @@ class Index:
             k: neighbours wanted, >= 1; above N it counts as N.
 
         Returns:
-            distances: in bits, `[Q, min(k, N)]`, ascending.
-            rows: indices into `ids`, likewise; ascending among equal distances. Of
-                equally distant codes a `flat` index gives those of smallest row, so
-                its answer is unique. Where another finds fewer, the last rows are -1
-                and their distances K + 1.
+            Distances in bits, `[Q, min(k, N)]`, ascending, and rows: indices into
+            `ids`, likewise; ascending among equal distances. Of equally distant codes a
+            `flat` index gives those of smallest row, so its answer is unique. Where
+            another finds fewer, the last rows are -1 and their distances K + 1.
 
         Raises:
             CodeFileError: codes have another K, or hold NaN.

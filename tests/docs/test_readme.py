@@ -1,22 +1,38 @@
-"""README's snippets run, and its commands are the ones that CI runs."""
+"""README and docs: commands are CI's, snippets run, numbers are those of records."""
 
 import json
 import re
 
 import numpy as np
+import pytest
 from commands import ROOT
 
 from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.protocols import PROTOCOLS
 
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
 
 
-def test_python_snippets_run():
-    snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(snippets) == 1
+def page(name):
+    """The text of a page, and the same without line breaks."""
+    text = (ROOT / "docs" / name).read_text()
+    return text, " ".join(text.split())
+
+
+def record(name):
+    return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+
+
+def test_readme_is_read_in_two_minutes():
+    assert len(README.split()) < 500
+    assert len(re.findall(r"^- ", README, re.MULTILINE)) == 5
+
+
+def test_python_of_the_first_page_runs():
+    (snippet,) = re.findall(r"```python\n(.*?)```", page("start.md")[0], re.DOTALL)
     names: dict = {}
-    exec(compile(snippets[0], "README.md", "exec"), names)
+    exec(compile(snippet, "docs/start.md", "exec"), names)
     assert np.isfinite(names["value"]) and np.any(names["gradient"])
     assert names["turned"].shape == (28, 28, 1)
     assert 0 < names["score"] <= 1
@@ -27,35 +43,36 @@ def test_ci_runs_the_readme_commands():
     match = re.search(r"pip install (-e '\.\[test\]') && (pytest.*)", README)
     assert match is not None
     install, test = match.groups()
-    assert f"pip install --quiet {install}\n" in ci
+    assert f'pip install --quiet "${{pinned[@]}}" {install}\n' in ci
     assert f"  {test}\n" in ci
 
 
-def test_numbers_are_those_of_the_records():
-    def record(name):
-        return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+def test_both_first_pages_begin_with_the_same_command():
+    command = "pip install -e . && python train.py --config configs/digits.py\n"
+    assert command in README
+    assert command in page("start.md")[0]
 
+
+def test_numbers_of_readme_are_those_of_the_record():
+    found = record("fashion_mnist_50")
+    text = " ".join(README.split())
+    assert f"{found['labels_per_class']} labels a class and " in text
+    assert f"{found['num_database']:,} images without: " in text
+    assert f"`map` {found['map']['trained']:.3f}, where ITQ" in text
+    assert f"pixels has {found['map']['itq']:.3f} " in text
+
+
+def test_numbers_of_the_results_are_those_of_the_records():
+    text, flat = page("results/index.md")
     for name in ("digits", "fashion_mnist_50", "fashion_mnist_10"):
         found = record(name)
         mean = found["map"]
         cells = [found["labels_per_class"], found["bits"]]
         cells += [f"{mean[k]:.3f}" for k in ("trained", "itq", "untrained_mean")]
-        assert "| " + " | ".join(map(str, cells)) + " |" in README
+        assert "| " + " | ".join(map(str, cells)) + " |" in text
     for cell in record("digits_parts")["cells"]:
-        assert f"{cell['mean']:.3f} ± {cell['sd']:.3f}" in README
-    cells = record("parts")["cells"]
-    for row in {cell["row"] for cell in cells}:
-        found = {c["column"]: c for c in cells if c["row"] == row}
-        values = [found[column]["mean"] for column in ("10", "50", "500")]
-        values += [np.mean(found["50"][name]) for name in ("occluded", "rotated")]
-        assert f"| {row} | " + " | ".join(f"{v:.3f}" for v in values) in README
-    beside = {cell["row"]: cell for cell in record("adversary")["cells"]}
-    rows = ("supervised", "random, whole family", "SSAH")
-    for row in (*rows, "random, 30 degrees, windows to 0.5"):
-        first = [beside[row][name][0] for name in ("map", "occluded", "rotated")]
-        assert f"| {row} | " + " | ".join(f"{v:.3f}" for v in first) + " |" in README
+        assert f"{cell['mean']:.3f} ± {cell['sd']:.3f}" in text
     cost = record("step_cost")
-    flat = " ".join(README.split())
     assert f"takes {cost['median_seconds_a_step']['full']:.2f} s" in flat
     assert f"{cost['full_over_supervised']:.1f} times a step" in flat
     assert f"costs {cost['full_over_random']:.2f} times" in flat
@@ -69,11 +86,7 @@ def test_numbers_are_those_of_the_records():
 
 
 def test_numbers_of_the_method_are_those_of_the_records():
-    text = " ".join((ROOT / "docs/method.md").read_text().split())
-
-    def record(name):
-        return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
-
+    text = page("method.md")[1]
     curves = record("mechanism")["curves"]
     late = len(curves["step"]) // 2
     ratios = [
@@ -87,16 +100,16 @@ def test_numbers_of_the_method_are_those_of_the_records():
 
 
 def test_numbers_of_the_input_are_those_of_the_record():
-    text = " ".join((ROOT / "docs/data.md").read_text().split())
-    record = json.loads((ROOT / "benchmarks/results/input_speed.json").read_text())
-    for speed in record["images_per_second"].values():
+    text = page("data.md")[1]
+    found = record("input_speed")
+    for speed in found["images_per_second"].values():
         assert f"| {speed['workers_1']:.0f} | {speed['workers_2']:.0f} |" in text
-    for run in record["training"].values():
+    for run in found["training"].values():
         assert f"{100 * run['data_wait']:.1f} % " in text
 
 
 def test_the_table_of_protocols_is_complete():
-    text = (ROOT / "docs/data.md").read_text()
+    text = page("data.md")[0]
     protocols = text.split("## Protocols")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`.*?`) \|", protocols, re.MULTILINE)
     assert {name for row in rows for name in re.findall("`(.*?)`", row)} == {
@@ -108,15 +121,14 @@ def test_the_table_of_protocols_is_complete():
     assert set(rows) == {*SOURCES, "data.source"}
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (path.parent / target).exists(), target
 
 
 def test_configs_tell_what_was_measured():
-    def record(name):
-        return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
-
     digits = (ROOT / "configs/digits.py").read_text()
     ssah = next(c for c in record("digits_parts")["cells"] if c["row"] == "SSAH")
     low, high = min(ssah["map"]), max(ssah["map"])
