@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 
 from ssah_jax.cli.arguments import add_run, as_images, as_path
 from ssah_jax.cli.several import add_processes
@@ -233,26 +233,7 @@ def images_as_in_training(
     Raises:
         ValueError: the run's images are not square, or are stored features.
     """
-    from ssah_jax.data.images import Resize, image_files
-
-    if encoder.config.data.source == "features":
-        raise ValueError(
-            "--workdir: found a run on stored features, which holds no backbone to "
-            "make them of other images with; accepted is a run on images"
-        )
-    height, width, channels = encoder.info.image_shape
-    if height != width:
-        raise ValueError(
-            f"--workdir: found a run on images of {height} x {width} pixels, accepted "
-            "is one on square images"
-        )
-    return image_files(
-        Path(),
-        names,
-        size=height,
-        resize=cast(Resize, encoder.config.data.resize),
-        channels=channels,
-    )
+    return encoder.image_files(names)
 
 
 def encode_images(

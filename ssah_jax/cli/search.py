@@ -1,7 +1,6 @@
 """`ssah search`: the indexed images that are nearest to query images."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,9 @@ from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
 if TYPE_CHECKING:
     import ssah_jax.data.reading
     import ssah_jax.run.encoder
+
+
+_BATCH = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,16 +174,11 @@ def search_images(
     """
     _check_wanted(index, k=k, radius=radius)
     check_fingerprint(index, encoder.fingerprint)
-    # The batch of the evaluation would be mostly filling.
-    config = encoder.config
-    batch = min(config.eval.batch, len(queries))
-    small = dataclasses.replace(
-        config, eval=dataclasses.replace(config.eval, batch=max(batch, 1))
-    )
-    encoder = dataclasses.replace(encoder, config=small)
     images = images_as_in_training(encoder, queries)
     results = []
-    for rows, codes in encoder.encode(images, skipped=skipped):
+    # The encoder's own batch would be mostly filling.
+    small = max(1, min(_BATCH, len(queries)))
+    for rows, codes in encoder.encode(images, skipped=skipped, batch_size=small):
         distances, found = index.search(codes, k if radius is None else len(index.ids))
         # Filling where fewer were found is farther than any code.
         near = distances <= (index.bits if radius is None else radius)

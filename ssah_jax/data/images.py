@@ -346,17 +346,46 @@ def decode(
             f"expected {expected}"
         ) from error
     if size:
-        picture = picture.resize(
-            (size, size),
-            Image.Resampling.BILINEAR,
-            box=_centre_square(box, size) if resize == "crop" else box,
-            reducing_gap=3.0,
-        )
+        picture = _as_square(picture, box, size=size, resize=resize)
     # Last, where there is least to move: resizing treats both axes alike.
     if orientation in _TRANSPOSES:
         picture = picture.transpose(_TRANSPOSES[orientation])
     array = np.array(picture, dtype=np.uint8)
     return array.reshape(picture.height, picture.width, channels)
+
+
+def square(
+    picture: Image.Image, *, size: int, resize: Resize = "crop", channels: int = 3
+) -> UInt8[np.ndarray, "S S ch"]:
+    """A picture in memory as `decode` delivers one from a file.
+
+    Args:
+        picture: of 8 bits a channel.
+        size: side in pixels of the square delivered, 1 or more.
+        resize: see `decode`.
+        channels: see `decode`.
+
+    Raises:
+        ImageError: its pixels have more than 16 bits.
+    """
+    picture = _eight_bits(picture, "RGB" if channels == 3 else "L", "image")
+    picture = _as_square(picture, _whole(picture), size=size, resize=resize)
+    return np.array(picture, dtype=np.uint8).reshape(size, size, channels)
+
+
+def _as_square(
+    picture: Image.Image,
+    box: tuple[float, float, float, float],
+    *,
+    size: int,
+    resize: Resize,
+) -> Image.Image:
+    return picture.resize(
+        (size, size),
+        Image.Resampling.BILINEAR,
+        box=_centre_square(box, size) if resize == "crop" else box,
+        reducing_gap=3.0,
+    )
 
 
 def _open(content: bytes, name: str) -> Image.Image:

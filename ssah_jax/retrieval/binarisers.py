@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -76,25 +76,11 @@ class Binariser:
         Raises:
             ValueError: an argument is none of these, or a feature is no number.
         """
-        if kind not in KINDS:
-            raise ValueError(f"kind: found {kind!r}, accepted are {', '.join(KINDS)}")
         x = _unit_rows(features)
         number, width = x.shape
-        if number < 2:
-            raise ValueError(f"features: found {number} rows, accepted are at least 2")
+        check_fit(number, width, kind=kind, bits=bits)
         if kind == "sign":
-            if bits != width:
-                raise ValueError(
-                    f"bits: found {bits}, accepted for sign is one for each of the "
-                    f"{width} features"
-                )
             return cls(kind, np.zeros(width, np.float32), np.eye(width, dtype="f4"))
-        most = width if kind == "lsh" else min(width, number)
-        if not 1 <= bits <= most:
-            raise ValueError(
-                f"bits: found {bits}, accepted for {kind} are 1 to {most}, with "
-                f"{number} images of {width} features"
-            )
         mean = x.mean(axis=0)
         projection = KINDS[kind](x - mean, bits, np.random.default_rng(seed))
         return cls(kind, mean.astype("f4"), projection.astype("f4"))
@@ -122,10 +108,21 @@ class Binariser:
             )
         return ((x - self.mean) @ self.projection).astype(np.float32)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one file, in the safetensors format; it appears when it is whole."""
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write one file, in the safetensors format; it appears when it is whole.
+
+        Args:
+            path: the file, replaced if it is there.
+            metadata: what else its header is to say, under names but "binariser".
+        """
         arrays = {"mean": self.mean, "projection": self.projection}
-        content = save(arrays, metadata={"binariser": json.dumps({"kind": self.kind})})
+        kind = {"binariser": json.dumps({"kind": self.kind})}
+        content = save(arrays, metadata={**(metadata or {}), **kind})
         partial = Path(f"{os.fspath(path)}.partial")
         partial.write_bytes(content)
         partial.replace(path)
@@ -153,6 +150,46 @@ class Binariser:
         if kind not in KINDS or projection.shape[:1] != mean.shape:
             raise ValueError(f"{where}: found a damaged binariser")
         return cls(kind, mean, projection)
+
+
+def check_fit(number: int, width: int, *, kind: str, bits: int) -> None:
+    """Check that `Binariser.fit` can learn, before anything is computed.
+
+    Args:
+        number: of images to learn from, N.
+        width: of their features, D.
+        kind: as of `Binariser.fit`.
+        bits: as of `Binariser.fit`.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    check_kind(kind)
+    if number < 2:
+        raise ValueError(f"features: found {number} rows, accepted are at least 2")
+    if kind == "sign":
+        if bits != width:
+            raise ValueError(
+                f"bits: found {bits}, accepted for sign is one for each of the "
+                f"{width} features"
+            )
+        return
+    most = width if kind == "lsh" else min(width, number)
+    if not 1 <= bits <= most:
+        raise ValueError(
+            f"bits: found {bits}, accepted for {kind} are 1 to {most}, with "
+            f"{number} images of {width} features"
+        )
+
+
+def check_kind(kind: str) -> None:
+    """Check that there is such a kind of `Binariser`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: found {kind!r}, accepted are {', '.join(KINDS)}")
 
 
 def _unit_rows(features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:

@@ -1,33 +1,252 @@
-"""A trained run as a function from images to codes, without its training data."""
+"""Images to codes: by a trained run, or by a frozen backbone and a binariser."""
 
+import abc
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int8, Int64
 
 from ssah_jax.config import Config
-from ssah_jax.data import ImageSequence, SkippedImages, eval_batches
+from ssah_jax.data import ImageSequence, SkippedImages
+from ssah_jax.data.given import GivenImages
+from ssah_jax.data.images import RESIZES, EncodedImages, Resize, image_files
 from ssah_jax.method import steps
 from ssah_jax.method.codes import build_hnet
+from ssah_jax.networks.backbones import SPECS
+from ssah_jax.retrieval.binarisers import Binariser, check_fit, check_kind
 from ssah_jax.run import checkpointing, parallel
+from ssah_jax.run.code_batches import code_batches
+from ssah_jax.run.code_model import CodeModel
+from ssah_jax.run.features import Extractor, load_extractor
+from ssah_jax.run.frozen_features import BATCH, FeatureFunction, FrozenFeatures
 from ssah_jax.run.workdir import ModelInfo, Workdir
 from ssah_jax.types import TrainState
 
+BITS: Final = 64
+"""K where nobody says how many."""
+
+SAMPLE: Final = 10_000
+"""Images that a binariser learns from at most, unless told otherwise."""
+
+
+class Encoder(abc.ABC):
+    """Images to binary codes.
+
+    Made by `from_run`, `from_backbone` or `load`:
+
+    >>> import numpy as np
+    >>> from ssah_jax.run.encoder import Encoder
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    >>> def pixels(images):
+    ...     return images[:, ::4, ::4].reshape(len(images), -1) / 255
+    >>> encoder = Encoder.from_backbone(pixels, image_size=16, bits=8).fit(images)
+    >>> encoder.transform(images[:5]).shape
+    (5, 8)
+
+    Attributes:
+        bits: K.
+        fingerprint: 16 hexadecimal digits that change with anything that codes depend
+            on; codes of two encoders are comparable only if theirs are equal.
+    """
+
+    if TYPE_CHECKING:  # Fields of some, properties of others.
+
+        @property
+        def bits(self) -> int: ...  # noqa: D102
+
+        @property
+        def fingerprint(self) -> str: ...  # noqa: D102
+
+    @staticmethod
+    def from_run(
+        workdir: str | os.PathLike[str], *, step: str | int = "last"
+    ) -> "RunEncoder":
+        """The encoder of a trained run; its training data need not be there.
+
+        Args:
+            workdir: the directory of the run.
+            step: "last", "best" (on validation queries), or a step's number.
+
+        Raises:
+            ValueError: no run, or no such checkpoint.
+        """
+        return load_encoder(Workdir(workdir), str(step))
+
+    @staticmethod
+    def from_backbone(
+        backbone: str | FeatureFunction,
+        *,
+        weights: str | os.PathLike[str] = "default",
+        image_size: int | None = None,
+        resize: str = "crop",
+        binarise: str = "itq",
+        bits: int | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> "FrozenEncoder":
+        """An encoder without training, which `fit` makes ready.
+
+        Args:
+            backbone: a word of `weight_tables.CONVERTIBLE`, such as "vit_s14"; or a
+                function from uint8 images `[B, S, S, 3]` to features `[B, D]`, which
+                normalises images itself.
+            weights: of a word: a file, `hf:OWNER/NAME`, `torchvision:NAME`, or
+                "default" for the backbone's own.
+            image_size: S, in pixels; None for what the weights were made for, and 224
+                for a function.
+            resize: how images become square, "crop" or "squash".
+            binarise: a word of `ssah_jax.retrieval.binarisers.KINDS`.
+            bits: K; None for 64, or for D with "sign".
+            seed: of what is drawn at random.
+            name: of a function, part of the fingerprint: codes of functions with other
+                names are not comparable; None for the function's own name.
+
+        Raises:
+            ValueError: an argument is none of these, or weights cannot be had.
+        """
+        check_kind(binarise)
+        if resize not in RESIZES:
+            raise ValueError(
+                f"resize: found {resize!r}, accepted are {' and '.join(RESIZES)}"
+            )
+        if callable(backbone):
+            function: Extractor | FeatureFunction = backbone
+            side = 224 if image_size is None else image_size
+            own = getattr(backbone, "__qualname__", type(backbone).__name__)
+            called = str(name or own)
+            if side < 1:
+                raise ValueError(f"image_size: found {side}, accepted is 1 or more")
+        else:
+            # A later command may run elsewhere.
+            spec = os.fspath(weights)
+            spec = os.path.abspath(spec) if os.path.exists(spec) else spec
+            function, called = load_extractor(backbone, spec), backbone
+            side = SPECS[backbone].image_size if image_size is None else image_size
+            function.check_images((side, side, 3))
+        return FrozenEncoder(
+            function,
+            name=called,
+            image_size=side,
+            resize=cast(Resize, resize),
+            binarise=binarise,
+            bits=bits,
+            seed=seed,
+        )
+
+    @staticmethod
+    def load(
+        path: str | os.PathLike[str],
+        *,
+        backbone: FeatureFunction | None = None,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> "FrozenEncoder":
+        """The encoder in a file that `save` or `ssah encode --backbone` wrote.
+
+        Args:
+            path: the file.
+            backbone: the function, where it is of one.
+            weights: where the backbone's weights are now; None for where they were.
+
+        Raises:
+            ValueError: the file cannot be used, or weights or function are others.
+        """
+        return FrozenEncoder.of_model(
+            CodeModel.load(path), backbone=backbone, weights=weights
+        )
+
+    @property
+    @abc.abstractmethod
+    def image_form(self) -> tuple[int, Resize, int]:
+        """Side in pixels, way of becoming square, and channels of images it takes.
+
+        Raises:
+            ValueError: it takes no such images.
+        """
+
+    @abc.abstractmethod
+    def encode(
+        self,
+        images: ImageSequence,
+        *,
+        skipped: SkippedImages | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
+        """Real-valued codes of images, a batch at a time.
+
+        Args:
+            images: `[N, H, W, ch]` as of `image_form`.
+            skipped: takes images that cannot be read; None makes them an error.
+            batch_size: images at once; None for the encoder's own number.
+
+        Yields:
+            Indices `[n]` into `images`, ascending, and their codes `[n, K]`, whose
+            signs are the bits. Images that could not be read are left out.
+
+        Raises:
+            DataError: an image cannot be read, or too many cannot.
+            ValueError: images have another shape.
+        """
+
+    def image_files(self, names: Sequence[str]) -> EncodedImages:
+        """Image files of any size and format, brought to what the encoder takes.
+
+        Args:
+            names: N paths, relative to the working directory or absolute.
+
+        Raises:
+            ValueError: the encoder takes no images, or none that are square.
+        """
+        size, resize, channels = self.image_form
+        return image_files(Path(), names, size=size, resize=resize, channels=channels)
+
+    def given_images(self, images: Any) -> GivenImages:
+        """Images in any form, brought to what the encoder takes.
+
+        Args:
+            images: as of `transform`.
+
+        Raises:
+            ValueError: they are none of these forms.
+        """
+        size, resize, channels = self.image_form
+        return GivenImages(images, size=size, resize=resize, channels=channels)
+
+    def transform(self, images: Any) -> Int8[np.ndarray, "N K"]:
+        """Codes of images, `[N, K]` in {-1, +1}.
+
+        Args:
+            images: an array `[N, H, W, ch]`, uint8 or float in [0, 1]; a folder or a
+                file; or a sequence of paths, arrays `[H, W, ch]` and Pillow's images.
+
+        Raises:
+            ValueError: they are none of these, or the encoder is not fitted.
+            DataError: an image cannot be read.
+        """
+        given = self.given_images(images)
+        codes = np.ones((len(given), self.bits), np.int8)
+        if not len(given):
+            return codes
+        for rows, values in self.encode(given, batch_size=min(BATCH, len(given))):
+            codes[rows] = np.where(values >= 0, 1, -1)
+        return codes
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Encoder:
+class RunEncoder(Encoder):
     """H-Net's teacher of one checkpoint, ready to hash images.
 
     Attributes:
         config: of the run.
         info: what the run's images were.
         state: replicated over the local devices.
-        fingerprint: 16 hexadecimal digits that change with anything that codes depend
-            on; codes of two encoders are comparable only if theirs are equal.
+        fingerprint: as of `Encoder`.
     """
 
     config: Config
@@ -40,80 +259,230 @@ class Encoder:
         """K."""
         return self.config.bits
 
+    @property
+    def image_form(self) -> tuple[int, Resize, int]:
+        """As of `Encoder`, as in the run's training."""
+        if self.config.data.source == "features":
+            raise ValueError(
+                "--workdir: found a run on stored features, which holds no backbone to "
+                "make them of other images with; accepted is a run on images"
+            )
+        height, width, channels = self.info.image_shape
+        if height != width:
+            raise ValueError(
+                f"--workdir: found a run on images of {height} x {width} pixels, "
+                "accepted is one on square images"
+            )
+        return height, cast(Resize, self.config.data.resize), channels
+
     def encode(
-        self, images: ImageSequence, *, skipped: SkippedImages | None = None
+        self,
+        images: ImageSequence,
+        *,
+        skipped: SkippedImages | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
-        """Real-valued codes of images, a batch at a time.
-
-        Args:
-            images: `[N, H, W, ch]` of `info.image_shape`.
-            skipped: takes images that cannot be read; None makes them an error.
-
-        Yields:
-            Indices `[n]` into `images`, ascending, and their codes `[n, K]`, whose
-            signs are the bits. Images that could not be read are left out.
-
-        Raises:
-            DataError: an image cannot be read, or too many cannot.
-            ValueError: images have another shape.
-        """
+        """As of `Encoder`."""
         if tuple(images.shape[1:]) != self.info.image_shape:
             raise ValueError(
                 f"images: found shape {tuple(images.shape[1:])}, accepted is "
                 f"{self.info.image_shape} as in training"
+            )
+        config = self.config
+        if batch_size is not None:
+            config = dataclasses.replace(
+                config, eval=dataclasses.replace(config.eval, batch=batch_size)
             )
         yield from code_batches(
             parallel.pmap_encode_step(self.config),
             self.state,
             images,
             np.arange(len(images)),
-            config=self.config,
+            config=config,
             skipped=skipped,
         )
 
 
-def code_batches(
-    encode: parallel.EncodeStep,
-    state: TrainState,
-    images: ImageSequence,
-    indices: Int64[np.ndarray, "N"],
-    *,
-    config: Config,
-    skipped: SkippedImages | None,
-) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
-    """Real-valued codes of some images by the teacher, a batch at a time.
+class FrozenEncoder(Encoder):
+    """A frozen backbone and a binariser; made by `Encoder.from_backbone`.
 
-    Every batch has one shape, so there is one compilation.
-
-    Args:
-        encode: of `parallel.pmap_encode_step`.
-        state: replicated over the local devices.
-        images: where they are.
-        indices: which of them, `[N]`, in any order.
-        config: of the run.
-        skipped: takes images that cannot be read; None makes them an error.
-
-    Yields:
-        The indices `[n]` of a batch that could be read, and their codes `[n, K]`.
+    Attributes:
+        model: what is stored of it; None before `fit`.
+        features: the backbone.
     """
-    devices = jax.local_device_count()
-    # This process's part of it, rounded up to a multiple of its devices.
-    batch_size = -(-config.eval.batch // jax.device_count()) * devices
-    batches = eval_batches(
-        images,
-        indices,
-        batch_size=batch_size,
-        threads=config.data.threads,
-        skipped=skipped,
-    )
-    for number, (batch, readable) in enumerate(batches):
-        code = encode(state.teacher, state.teacher_stats, parallel.shard(batch))
-        rows = np.flatnonzero(readable)
-        codes = np.asarray(code).reshape(len(batch), -1)
-        yield indices[number * batch_size + rows], codes[rows]
+
+    def __init__(
+        self,
+        backbone: Extractor | FeatureFunction,
+        *,
+        name: str,
+        image_size: int,
+        resize: Resize = "crop",
+        binarise: str = "itq",
+        bits: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Takes what `Encoder.from_backbone` has checked."""
+        self.model: CodeModel | None = None
+        self.features = FrozenFeatures(backbone, image_size=image_size)
+        self._name, self._resize = name, resize
+        self._kind, self._bits, self._seed = binarise, bits, seed
+
+    @staticmethod
+    def of_model(
+        model: CodeModel,
+        *,
+        backbone: FeatureFunction | None = None,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> "FrozenEncoder":
+        """The encoder of a stored model; see `Encoder.load`."""
+        function: Extractor | FeatureFunction
+        if not model.sha256:
+            if backbone is None:
+                raise ValueError(
+                    f"backbone: found a model of the function {model.backbone}, "
+                    "accepted is this function, in Python: Encoder.load(path, "
+                    "backbone=function)"
+                )
+            function = backbone
+        else:
+            spec = model.weights if weights is None else os.fspath(weights)
+            function = load_extractor(model.backbone, spec)
+            if function.sha256 != model.sha256:
+                raise ValueError(
+                    f"--weights: found {spec} with sha256 {function.sha256[:16]}, "
+                    f"accepted is the file of the model's, {model.sha256[:16]}"
+                )
+        encoder = FrozenEncoder(
+            function,
+            name=model.backbone,
+            image_size=model.image_size,
+            resize=cast(Resize, model.resize),
+            binarise=model.binariser.kind,
+            bits=model.binariser.bits,
+        )
+        encoder.model = model
+        return encoder
+
+    @property
+    def _fitted(self) -> CodeModel:
+        if self.model is None:
+            raise ValueError(
+                "encoder: found none that has learnt, accepted is one after fit(images)"
+            )
+        return self.model
+
+    @property
+    def bits(self) -> int:
+        """K."""
+        return self._fitted.binariser.bits
+
+    @property
+    def fingerprint(self) -> str:
+        """As of `Encoder`."""
+        return self._fitted.fingerprint
+
+    @property
+    def image_form(self) -> tuple[int, Resize, int]:
+        """As of `Encoder`."""
+        return self.features.image_size, self._resize, 3
+
+    def check_fit(self, number: int) -> None:
+        """Check that so many images are enough, before anything is computed.
+
+        Raises:
+            ValueError: they are not, or there are not so many bits.
+        """
+        width = self.features.width()
+        if width is not None:
+            check_fit(
+                number, width, kind=self._kind, bits=self._bits_of(self._kind, width)
+            )
+
+    def fit(self, images: Any) -> "FrozenEncoder":
+        """Learn the binariser from images, without labels.
+
+        Args:
+            images: as of `transform`; 2 or more, and K or more for "pca", "itq" and
+                "random-rotation". Beyond `SAMPLE`, a draw of so many is looked at.
+
+        Returns:
+            Itself, ready.
+
+        Raises:
+            ValueError: they are too few, or none of these forms.
+            DataError: an image cannot be read.
+        """
+        given = self.given_images(images)
+        indices = sample_of(len(given), SAMPLE, seed=self._seed)
+        self.check_fit(len(indices))
+        found = [features for _, features in self.features.compute(given, indices)]
+        if not found:
+            raise ValueError("images: found none, accepted are 2 or more")
+        return self.fit_features(np.concatenate(found))
+
+    def fit_features(
+        self, features: Float32[np.ndarray, "N D"], *, learnt_from: str = ""
+    ) -> "FrozenEncoder":
+        """As `fit`, from the backbone's own features of images.
+
+        Args:
+            features: any real, `[N, D]`.
+            learnt_from: what is to be stored of which images they are of.
+
+        Raises:
+            ValueError: they are too few, or one is no number.
+        """
+        binariser = Binariser.fit(
+            features,
+            kind=self._kind,
+            bits=self._bits_of(self._kind, features.shape[1]),
+            seed=self._seed,
+        )
+        shipped = self.features.extractor
+        self.model = CodeModel(
+            backbone=self._name,
+            weights=shipped.weights if shipped else "",
+            sha256=shipped.sha256 if shipped else "",
+            image_size=self.features.image_size,
+            resize=self._resize,
+            binariser=binariser,
+            learnt_from=learnt_from,
+        )
+        return self
+
+    def encode(
+        self,
+        images: ImageSequence,
+        *,
+        skipped: SkippedImages | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
+        """As of `Encoder`."""
+        binariser = self._fitted.binariser
+        for rows, features in self.features.compute(
+            images, skipped=skipped, batch_size=batch_size
+        ):
+            yield rows, binariser.project(features)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes what `Encoder.load` reads: one file, without the weights.
+
+        Args:
+            path: replaced if it is there.
+
+        Raises:
+            ValueError: it was not fitted.
+        """
+        self._fitted.save(path)
+
+    def _bits_of(self, kind: str, width: int) -> int:
+        if self._bits is not None:
+            return self._bits
+        return width if kind == "sign" else BITS
 
 
-def load_encoder(workdir: Workdir, wanted: str = "last") -> Encoder:
+def load_encoder(workdir: Workdir, wanted: str = "last") -> RunEncoder:
     """The encoder of a run; its training data need not be there.
 
     Args:
@@ -141,7 +510,7 @@ def load_encoder(workdir: Workdir, wanted: str = "last") -> Encoder:
     )
     with checkpointing.open_checkpoints(workdir.checkpoints, read_only=True) as saved:
         state = saved.restore(like, step=saved.find(wanted))
-    return Encoder(config, info, state, _fingerprint(config, info, state))
+    return RunEncoder(config, info, state, _fingerprint(config, info, state))
 
 
 def _fingerprint(config: Config, info: ModelInfo, state: TrainState) -> str:
@@ -154,3 +523,10 @@ def _fingerprint(config: Config, info: ModelInfo, state: TrainState) -> str:
     for leaf in jax.tree.leaves((state.teacher, state.teacher_stats)):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]
+
+
+def sample_of(number: int, most: int, *, seed: int) -> Int64[np.ndarray, "n"]:
+    """Indices of `number` images, ascending; of more than `most`, a draw of so many."""
+    if number <= most:
+        return np.arange(number)
+    return np.sort(np.random.default_rng(seed).permutation(number)[:most])

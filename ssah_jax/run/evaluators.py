@@ -15,7 +15,7 @@ from ssah_jax.data import DataError, ImageSequence, seeded
 from ssah_jax.data.understanding import find_unanswerable
 from ssah_jax.retrieval.statistics import code_statistics
 from ssah_jax.run import parallel, processes
-from ssah_jax.run.encoder import code_batches
+from ssah_jax.run.code_batches import code_batches
 from ssah_jax.run.experiment import Experiment, images_to_show
 from ssah_jax.run.report import gallery, pictures
 from ssah_jax.types import TrainState

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int64, UInt8
 from tqdm import tqdm
 
 from ssah_jax import transforms
@@ -145,20 +145,20 @@ def extract(
 def compute_features(
     extractor: Extractor,
     images: ImageSequence,
+    indices: Int64[np.ndarray, "N"] | None = None,
     *,
-    start: int = 0,
     batch_size: int = 64,
     threads: int = 4,
     skipped: SkippedImages | None = None,
 ) -> Iterator[tuple[Float32[np.ndarray, "n D"], Bool[np.ndarray, "n"]]]:
-    """Features of images in order, a batch at a time, on the devices of this process.
+    """Features of images, a batch at a time, on the devices of this process.
 
     Every batch has one shape, so there is one compilation.
 
     Args:
         extractor: the backbone.
-        images: N images.
-        start: the first one, 0 .. N.
+        images: where they are.
+        indices: which of them, `[N]`, in any order; all of them if None.
         batch_size: images at once, rounded up to a multiple of the devices.
         threads: that decode batches ahead, where images are not in memory.
         skipped: takes images that cannot be read; None makes them an error.
@@ -174,17 +174,15 @@ def compute_features(
     extractor.check_images(tuple(images.shape[1:]))
     devices = jax.local_device_count()
     batch_size = -(-batch_size // devices) * devices
-    step = parallel.pmap_apply(
-        functools.partial(
-            extract,
-            backbone=extractor.backbone,
-            image_size=extractor.image_size,
-            crop_size=extractor.crop_size,
-            dtype=extractor.dtype,
-        )
+    step = _extract_step(
+        extractor.backbone,
+        extractor.image_size,
+        extractor.crop_size,
+        extractor.dtype,
     )
     variables = parallel.replicate(extractor.variables)
-    indices = np.arange(start, len(images))
+    if indices is None:
+        indices = np.arange(len(images))
     batches = eval_batches(
         images, indices, batch_size=batch_size, threads=threads, skipped=skipped
     )
@@ -193,6 +191,22 @@ def compute_features(
         # Of the last batch, without what it was filled up with.
         size = min(batch_size, len(indices) - number * batch_size)
         yield found.reshape(len(batch), -1)[:size], readable[:size]
+
+
+@functools.cache
+def _extract_step(
+    backbone: str, image_size: int, crop_size: int, dtype: str
+) -> parallel.ApplyStep:
+    """The same function each time, so that it is compiled once."""
+    return parallel.pmap_apply(
+        functools.partial(
+            extract,
+            backbone=backbone,
+            image_size=image_size,
+            crop_size=crop_size,
+            dtype=dtype,
+        )
+    )
 
 
 def feature_width(extractor: Extractor, shape: tuple[int, ...]) -> int:
@@ -280,7 +294,7 @@ def write_features(
         batches = compute_features(
             extractor,
             source.images,
-            start=first,
+            np.arange(first, len(source)),
             batch_size=batch_size,
             threads=threads,
             skipped=skipped,

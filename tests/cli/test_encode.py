@@ -21,7 +21,7 @@ from ssah_jax.cli import encode as encode_lib
 from ssah_jax.cli.encode import encode_images, find_names
 from ssah_jax.data import DataError
 from ssah_jax.retrieval.code_files import read_codes
-from ssah_jax.run.encoder import Encoder
+from ssah_jax.run.encoder import RunEncoder
 
 # Which images.
 
@@ -241,7 +241,7 @@ class Interrupting:
     def __init__(self, batches: int, error: BaseException) -> None:
         self.batches, self.error = batches, error
         self.encoded: list[str] = []
-        self._encode = Encoder.encode
+        self._encode = RunEncoder.encode
 
     def install(self, monkeypatch) -> "Interrupting":
         def encode(encoder, images, **options):
@@ -252,7 +252,7 @@ class Interrupting:
                 self.encoded += [images.names[index] for index in indices]
                 yield indices, codes
 
-        monkeypatch.setattr(Encoder, "encode", encode)
+        monkeypatch.setattr(RunEncoder, "encode", encode)
         return self
 
 

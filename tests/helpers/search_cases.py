@@ -10,7 +10,7 @@ from PIL import Image
 from ssah_jax import cli as commands
 from ssah_jax.cli.found import Hit, QueryResult
 from ssah_jax.config import from_config_dict
-from ssah_jax.run.encoder import Encoder, load_encoder
+from ssah_jax.run.encoder import RunEncoder, load_encoder
 from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import TrainState
 
@@ -53,7 +53,7 @@ class Run:
     codes: np.ndarray
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> RunEncoder:
         return load_encoder(Workdir(self.workdir))
 
 

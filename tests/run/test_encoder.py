@@ -20,7 +20,7 @@ from ssah_jax.method import steps
 from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run import evaluators, parallel, train_lib
 from ssah_jax.run.checkpointing import open_checkpoints
-from ssah_jax.run.encoder import Encoder, load_encoder
+from ssah_jax.run.encoder import RunEncoder, load_encoder
 from ssah_jax.run.experiment import Experiment, prepare
 from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import TrainState
@@ -106,7 +106,7 @@ def photos(trained: Trained, names: list[str] | None = None):
     )
 
 
-def gather(encoder: Encoder, images, **options) -> tuple[np.ndarray, np.ndarray]:
+def gather(encoder: RunEncoder, images, **options) -> tuple[np.ndarray, np.ndarray]:
     batches = list(encoder.encode(images, **options))
     indices, codes = zip(*batches, strict=True)
     return np.concatenate(indices), np.concatenate(codes)
