@@ -14,6 +14,8 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 """Exit status where nobody reads what is printed, as that of shells."""
 
+_OURS = "ssah_jax."
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -59,7 +61,6 @@ def told(error: BaseException) -> str:
     """What the user is to know of an error; empty if it is a defect of ours."""
     if isinstance(error, UserError):
         return one_line(error)
-    # Not at the top: it loads NumPy, which --help does without.
-    from ssah_jax.data.source import DataError
-
-    return one_line(error) if isinstance(error, DataError) else disk_trouble(error)
+    # Errors of our own classes are made for users, wherever they are raised.
+    ours = isinstance(error, ValueError) and type(error).__module__.startswith(_OURS)
+    return one_line(error) if ours else disk_trouble(error)

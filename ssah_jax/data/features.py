@@ -26,15 +26,16 @@ from jaxtyping import Bool, Float
 
 from ssah_jax.data.images import printable
 from ssah_jax.data.memory import DecodedImages
+from ssah_jax.data.sealed import sealed, unsealed
 from ssah_jax.data.source import DataError, ImageSequence, Source
 
 STORED: Final = ("float16", "float32")
 """Types that features are kept in."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _ROWS: Final = 1024
 _SAMPLE: Final = 16
-_TRAILER: Final = ("labels.npy", "parts.npz", "names.json", "features.json")
+_TRAILER: Final = ("labels.npy", "parts.npz", "names.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,7 @@ class FeatureInfo:
         weights: where the weights came from, in the words that were given.
         width: D.
         sha256: of `features.npy`.
+        others: sha256 of the other files, by name.
         config: the configuration that the images were loaded by.
         class_names: of the C classes.
         multi_label: whether an image may show several.
@@ -99,6 +101,7 @@ class FeatureInfo:
     weights: str
     width: int
     sha256: str
+    others: Mapping[str, str]
     config: Mapping[str, Any]
     class_names: tuple[str, ...]
     multi_label: bool
@@ -216,8 +219,6 @@ class FeatureWriter:
         with _writing(self._path):
             self._save()
             self._file.close()
-            with open(self._part / "features.npy", "rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             np.save(self._part / "labels.npy", (source.labels != 0).astype(np.uint8))
             np.savez(self._part / "parts.npz", **dict[str, Any](source.parts))
             (self._part / "names.json").write_text(json.dumps(list(source.names)))
@@ -225,7 +226,8 @@ class FeatureWriter:
                 self._origin,
                 weights,
                 self._width,
-                sha256,
+                _sha256(self._part / "features.npy"),
+                {name: _sha256(self._part / name) for name in _TRAILER},
                 config,
                 source.class_names,
                 source.multi_label,
@@ -233,11 +235,9 @@ class FeatureWriter:
                 self.unreadable,
                 versions,
             )
-            text = json.dumps(
-                {"version": _VERSION} | dataclasses.asdict(info), indent=1
-            )
-            (self._part / "features.json").write_text(text + "\n")
-            for name in _TRAILER:
+            said = sealed({"version": _VERSION} | dataclasses.asdict(info))
+            (self._part / "features.json").write_text(json.dumps(said, indent=1) + "\n")
+            for name in (*_TRAILER, "features.json"):
                 with open(self._part / name, "rb") as file:
                     os.fsync(file.fileno())
             self._part.replace(self._path)
@@ -266,7 +266,7 @@ class FeatureWriter:
         """Go on after the rows that are there, or begin."""
         array, progress = self._part / "features.npy", self._part / "progress.json"
         if progress.is_file():
-            found = json.loads(progress.read_text())
+            found = unsealed(json.loads(progress.read_text()))
             self._origin.check_same(
                 FeatureOrigin(**found["origin"]),
                 printable(str(self._part)),
@@ -296,7 +296,7 @@ class FeatureWriter:
             "unreadable": {k: v for k, v in self.unreadable.items() if k < self.rows},
         }
         temporary = self._part / "progress.tmp"
-        temporary.write_text(json.dumps(note))
+        temporary.write_text(json.dumps(sealed(note)))
         temporary.replace(self._part / "progress.json")
         self._saved = self.rows
 
@@ -321,8 +321,10 @@ def read_feature_info(path: str | os.PathLike[str]) -> FeatureInfo:
         )
     try:
         values = json.loads((path / "features.json").read_text())
-        if values.pop("version") != _VERSION:
+        if values["version"] != _VERSION:
             raise ValueError("another version")
+        values = unsealed(values)
+        del values["version"]
         values["origin"] = FeatureOrigin(**values["origin"])
         for name in ("class_names", "missing"):
             values[name] = tuple(values[name])
@@ -343,12 +345,17 @@ def features_source(path: str | os.PathLike[str]) -> Source:
         mapped from the file. Images that could not be read then cannot be read now.
 
     Raises:
-        DataError: no such directory, or it is damaged.
+        DataError: no such directory, or it is damaged: all files are read once, to see
+            that they are what was written.
     """
     path = Path(os.path.abspath(path))
     info = read_feature_info(path)
     name = "features.npy"
     try:
+        for each, sha256 in {**info.others, name: info.sha256}.items():
+            name = each
+            if _sha256(path / name) != sha256:
+                raise ValueError("its sha256 is not that of what was written")
         features = np.load(path / name, mmap_mode="r", allow_pickle=False)
         name = "labels.npy"
         labels = np.load(path / name, allow_pickle=False).astype(np.float32)
@@ -380,6 +387,11 @@ def features_source(path: str | os.PathLike[str]) -> Source:
         names=names,
         content=info.sha256,
     )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_empty_directory(path: Path) -> bool:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ssah_jax.config import ConfigError, to_json
 from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.data.reading import Reader
+from ssah_jax.data.sealed import sealed
 from ssah_jax.method import steps
 from ssah_jax.method.views import generate, make_views
 from ssah_jax.run import evaluators, parallel, processes
@@ -252,8 +253,14 @@ def train(run: Run, *, log: Sequence[str] = ()) -> dict[str, Any] | None:
 
 
 def is_finished(workdir: Workdir) -> bool:
-    """Whether the run has its results; makes up for a report that a kill prevented."""
+    """Whether the run has its results; makes up for a report that a kill prevented.
+
+    Raises:
+        WorkdirError: they are not what was written.
+    """
     finished = workdir.results.exists()
+    if finished:
+        workdir.read_results()
     if finished and not workdir.report.exists() and processes.is_first():
         _write_report(workdir)
     return finished
@@ -273,7 +280,8 @@ def write_results(
     results["wall_seconds"] = workdir.seconds_at(results["steps"])
     if shown is not None:
         write_gallery(workdir.path / "gallery", shown)
-    write_atomically(workdir.path / name, json.dumps(results, indent=2) + "\n")
+    text = json.dumps(sealed(results), indent=2) + "\n"
+    write_atomically(workdir.path / name, text)
     _write_report(workdir)
 
 

@@ -31,6 +31,7 @@ from jaxtyping import Float32
 
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config
+from ssah_jax.data.sealed import unsealed
 
 
 class WorkdirError(ValueError):
@@ -229,11 +230,25 @@ class Workdir:
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The logged lines, without a last one that a killed run left unfinished."""
+        """The logged lines, without a last one that a killed run left unfinished.
+
+        Raises:
+            WorkdirError: a line is not one that was logged.
+        """
         if not self._metrics.exists():
             return []
-        lines = self._metrics.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        lines = self._metrics.read_bytes().split(b"\n")[:-1]
+        found = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                found.append(json.loads(line))
+                float(found[-1]["seconds"]), int(found[-1]["step"])
+            except (ValueError, LookupError, TypeError) as error:
+                raise WorkdirError(
+                    f"{self._metrics}: found a damaged line {number}, expected what "
+                    "training logs; delete that line"
+                ) from error
+        return found
 
     def drop_metrics_after(self, step: int) -> float:
         """Forget lines beyond a checkpoint from which training resumes.
@@ -251,6 +266,20 @@ class Workdir:
         """Append one line to metrics.jsonl."""
         with self._metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+    def read_results(self) -> dict[str, Any]:
+        """What the final evaluation gave.
+
+        Raises:
+            WorkdirError: it is not what was written.
+        """
+        try:
+            return unsealed(json.loads(self.results.read_text()))
+        except ValueError as error:
+            raise WorkdirError(
+                f"{self.results}: found a damaged file ({error}), expected what "
+                "training wrote; eval.py --workdir writes it again"
+            ) from error
 
     def write_data(self, understanding: Mapping[str, Any], path: str) -> None:
         """Record what was understood of the data set, and where it lies."""

@@ -20,10 +20,10 @@ from ssah_jax.cli import prepare as prepare_command
 from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.fields import walk
 from ssah_jax.run import train_lib
-from ssah_jax.run.checkpointing import open_checkpoints
+from ssah_jax.run.checkpointing import CheckpointError, open_checkpoints
 from ssah_jax.run.experiment import load_source
 from ssah_jax.run.warm_start import load_backbone
-from ssah_jax.run.workdir import write_atomically
+from ssah_jax.run.workdir import WorkdirError, write_atomically
 
 
 def command(*words: str, code: str = "", **options) -> subprocess.CompletedProcess:
@@ -311,6 +311,22 @@ def test_a_full_disk_is_one_line(capsys, monkeypatch, number):
     assert cli.main(["prepare"]) == 2
     said = f"error: /disk/file: cannot be written ({os.strerror(number)})\n"
     assert capsys.readouterr().err == said
+
+
+def test_errors_made_for_users_are_one_line_wherever_raised(capsys, monkeypatch):
+    raised: list[Exception] = []
+
+    def run(options):
+        raise raised[-1]
+
+    monkeypatch.setattr(prepare_command, "run", run)
+    for kind in (WorkdirError, CheckpointError):
+        raised.append(kind("of a\nfile"))
+        assert cli.main(["prepare"]) == 2
+        assert capsys.readouterr().err == "error: of a file\n"
+    raised.append(ValueError("a defect"))
+    with pytest.raises(ValueError, match="a defect"):
+        cli.main(["prepare"])
 
 
 @pytest.mark.parametrize("filled", ["before", "meanwhile"])

@@ -256,8 +256,8 @@ def test_unreadable_images_stay_so(few, tmp_path, monkeypatch, interrupted):
     ("name", "content"),
     [
         ("features.json", b"{"),
-        ("features.json", b'{"version": 2}'),
         ("features.json", b'{"version": 1}'),
+        ("features.json", b'{"version": 2}'),
         ("features.npy", b"\x93NUMPY"),
         ("features.npy", None),
         ("labels.npy", b""),
@@ -272,6 +272,22 @@ def test_damage_is_one_line(few, tmp_path, name, content):
     with pytest.raises(DataError, match=f"found a damaged {name}") as caught:
         features_source(tmp_path / "f")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["features.json", "features.npy", "labels.npy", "parts.npz", "names.json"]
+)
+def test_a_changed_byte_is_noticed(few, tmp_path, name):
+    shutil.copytree(few, tmp_path / "f")
+    path = tmp_path / "f" / name
+    content = path.read_bytes()
+    digits = [at for at, byte in enumerate(content) if byte in b"0123456789"]
+    for at in (len(content) // 2, digits[-1] if digits else -1):
+        changed = bytearray(content)
+        changed[at] ^= 1  # another digit, in text
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=f"found a damaged {name}"):
+            features_source(tmp_path / "f")
 
 
 def test_no_directory_is_one_line(tmp_path):

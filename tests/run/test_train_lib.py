@@ -42,7 +42,7 @@ def test_one_trace_over_steps_epochs_and_odd_batches(tmp_path, monkeypatch):
         results = train_lib.train(run)
     assert results is not None and results["steps"] == 10
     assert traces == {"train": 1, "encode": 1}
-    saved = json.loads((tmp_path / "run" / "results.json").read_text())
+    saved = Workdir(tmp_path / "run").read_results()
     assert saved == json.loads(json.dumps(results))
 
 

@@ -20,6 +20,7 @@ from ssah_jax.data import (
     features_source,
     synthetic_images,
 )
+from ssah_jax.data.sealed import sealed, unsealed
 from ssah_jax.method import steps
 from ssah_jax.networks.pretrained import read_tensors, write_tensors
 from ssah_jax.run import evaluators, parallel, train_lib
@@ -121,9 +122,9 @@ def test_the_gallery_shows_the_images_that_they_are_features_of(finished, stored
 def test_without_its_images_a_gallery_has_no_pictures(stored, tmp_path):
     shutil.copytree(stored, tmp_path / "f")
     path = tmp_path / "f" / "features.json"
-    info = json.loads(path.read_text())
+    info = unsealed(json.loads(path.read_text()))
     info["config"]["seed"] = 1  # Other images, of equal labels.
-    path.write_text(json.dumps(info))
+    path.write_text(json.dumps(sealed(info)))
     experiment = prepare(training(tmp_path / "f"))
     evaluator = evaluators.Evaluator(experiment)
     state = parallel.replicate(train_lib.init_state(experiment))
@@ -133,7 +134,7 @@ def test_without_its_images_a_gallery_has_no_pictures(stored, tmp_path):
     write_gallery(tmp_path / "run" / "gallery", shown)
     assert "no picture" in write_report(tmp_path / "run").read_text()
     info["config"]["data"] = {"source": "idx", "path": "/no/such/place"}
-    path.write_text(json.dumps(info))
+    path.write_text(json.dumps(sealed(info)))
     assert images_to_show(prepare(training(tmp_path / "f"))) is None
 
 

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from ssah_jax.config import ConfigError, from_config_dict
+from ssah_jax.data.sealed import sealed
 from ssah_jax.run.experiment import check_devices, prepare
+from ssah_jax.run.train_lib import is_finished
 from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError, write_atomically
 
 CONFIG = from_config_dict({})
@@ -82,6 +84,37 @@ def test_metrics_survive_a_torn_line_and_are_cut_at_the_checkpoint(tmp_path):
     workdir.log({"step": 15, "seconds": 9.0})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [5, 10, 15]
+
+
+def test_damaged_records_are_one_line(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.log({"step": 5, "seconds": 2.0})
+    whole = workdir.results.parent / "metrics.jsonl"
+    for line in (b"\xff{}", b"{}", b"[1]", b'{"step": 5, "seconds": {}}', b"{"):
+        whole.write_bytes(b'{"step": 1, "seconds": 1.0}\n' + line + b"\n")
+        with pytest.raises(
+            WorkdirError, match=r"metrics\.jsonl: found a damaged line 2"
+        ):
+            workdir.read_metrics()
+    results = {
+        "map": 0.25,
+        "steps": 12,
+        "pr_curve": ((1.0, 0.5), (0.25, 1.0)),
+        "n": None,
+    }
+    text = json.dumps(sealed(results), indent=2)
+    workdir.results.write_text(text)
+    assert workdir.read_results() == json.loads(json.dumps(results))
+    for changed in (
+        text.replace("0.25,", "0.35,", 1),
+        text[: len(text) // 2],
+        json.dumps(results),
+        "[]",
+        "",
+    ):
+        workdir.results.write_text(changed)
+        with pytest.raises(WorkdirError, match=r"results\.json: found a damaged file"):
+            is_finished(workdir)
 
 
 def test_atomic_write_replaces_whole_files(tmp_path):

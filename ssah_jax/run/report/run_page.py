@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ssah_jax.data.images import printable
+from ssah_jax.data.sealed import SEAL
 from ssah_jax.run.report.gallery import GROUPS
 from ssah_jax.run.report.page import render
 from ssah_jax.run.report.pictures import reduce_picture
@@ -61,7 +62,7 @@ RUN = {
 """What the table of the run says; other keys follow under their own names."""
 
 # Drawn, or shown in a table of their own.
-_ELSEWHERE = {"pr_curve", "map_per_class", "code_statistics"}
+_ELSEWHERE = {"pr_curve", "map_per_class", "code_statistics", SEAL}
 
 # With more classes than twice as many, only so many of the best and of the worst.
 _CLASSES = 20
