@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from ssah_jax.cli.arguments import add_run, as_images, as_path
 from ssah_jax.cli.several import add_processes
+from ssah_jax.cli.update import Earlier, describe_changes, labels_of
 
 # Cheap: it imports PyArrow when it uses it.
 from ssah_jax.retrieval.code_writer import CodeWriter
@@ -22,6 +23,7 @@ from ssah_jax.retrieval.files import CodeFileError, shard_path, unusable
 # `ssah encode --help` should not wait for models and data: they are imported where
 # they are used, and named in full in annotations.
 if TYPE_CHECKING:
+    import ssah_jax.data.changes
     import ssah_jax.data.finding
     import ssah_jax.data.images
     import ssah_jax.run.encoder
@@ -46,6 +48,7 @@ class EncodeSummary:
         num_resumed: images whose codes an interrupted call had left.
         unreadable: a line for each image left out: its name, and what is wrong.
         seconds: from the first image to the last.
+        changes: of an update, since the file was written.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class EncodeSummary:
     num_resumed: int
     unreadable: tuple[str, ...]
     seconds: float
+    changes: "ssah_jax.data.changes.Changes | None" = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +89,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default), or stop",
     )
     parser.add_argument(
+        "--labels",
+        metavar="folders|TABLE",
+        type=as_path,
+        help="keep what images show: the names of class folders, or a table with the "
+        "columns path and labels (.csv, .tsv, .parquet)",
+    )
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument(
+        "--update",
+        action="store_true",
+        help="if FILE is there, encode only what is new or changed since, drop what "
+        "is gone, and keep the rest",
+    )
+    there.add_argument(
         "--overwrite", action="store_true", help="replace FILE if it is there"
     )
     add_processes(parser)
@@ -111,7 +129,10 @@ def run(options: argparse.Namespace) -> int:
         # All that can be told before the seconds that loading a model takes.
         repeated: list[str] = []
         names = find_and_tell(options.images, repeated)
-        check_out(Path(options.out), overwrite=options.overwrite)
+        check_out(Path(options.out), overwrite=options.overwrite, update=options.update)
+        labels = None
+        if options.labels:
+            labels = labels_of(names, options.labels, arguments=options.images)
         encoder = load(options.workdir, options.step)
         images_as_in_training(encoder, names)
     try:
@@ -121,6 +142,8 @@ def run(options: argparse.Namespace) -> int:
             options.out,
             on_error=options.on_error,
             overwrite=options.overwrite,
+            update=options.update,
+            labels=labels,
             progress=sys.stderr.isatty(),
         )
     except CodeFileError as error:
@@ -135,6 +158,8 @@ def run(options: argparse.Namespace) -> int:
         f"encoded {count} images{resumed} in {summary.seconds:.1f} s{rate}{unread}: "
         f"{printable(str(summary.path))}"
     )
+    if summary.changes is not None:
+        print(describe_changes(summary.changes))
     return 0
 
 
@@ -195,6 +220,7 @@ def find_names(
     """
     from ssah_jax.data.finding import PassedOver, describe_passed_over
     from ssah_jax.data.images import printable
+    from ssah_jax.data.listing import file_identity
     from ssah_jax.data.source import DataError
 
     aside = passed_over if passed_over is not None else PassedOver()
@@ -205,14 +231,9 @@ def find_names(
             f"{printable(' '.join(arguments))}: found no images"
             f"{f' ({described})' if described else ''}, expected at least one"
         )
-    first: dict[str, str] = {}
-    folder = functools.cache(os.path.realpath)
+    first: dict[object, str] = {}
     for name in names:
-        parent, base = os.path.split(name)
-        file = os.path.join(folder(parent or "."), base)
-        known = first.setdefault(
-            os.path.realpath(file) if os.path.islink(file) else file, name
-        )
+        known = first.setdefault(file_identity(name) or name, name)
         if known != name and repeated is not None:
             repeated.append(f"{printable(name)}: is {printable(known)}, left out")
     return list(first.values())
@@ -243,6 +264,7 @@ def encode_images(
     *,
     on_error: OnError = "skip",
     overwrite: bool = False,
+    update: bool = False,
     labels: Mapping[str, Sequence[str]] | None = None,
     progress: bool = False,
 ) -> EncodeSummary:
@@ -260,7 +282,11 @@ def encode_images(
         out: the file to write, as `ssah_jax.retrieval.code_files` describes it.
         on_error: "skip" leaves out images that cannot be read; "raise" stops at one.
         overwrite: whether `out` may be replaced.
-        labels: names of what an image shows, by its name; None where nothing is known.
+        update: whether `out`, if it is there, is to keep the codes of images that are
+            still what they were; it becomes what encoding all of them would give. Of
+            one process.
+        labels: names of what an image shows, by its name; None where nothing is known,
+            and of an update for those that are known.
         progress: whether to draw a progress bar on standard error.
 
     Returns:
@@ -269,11 +295,13 @@ def encode_images(
     Raises:
         DataError: an image cannot be read and `on_error` is "raise", or none can.
         ValueError: `out` is there already or cannot be written, or the encoder's
-            images are not square.
+            images are not square; or of an update, `out` is of another model, or of
+            none of the images, or there are several processes.
     """
     import jax
     from tqdm import tqdm
 
+    from ssah_jax.data.changes import digest, file_states, stamp_of
     from ssah_jax.data.reading import SkippedImages
     from ssah_jax.data.source import DataError
 
@@ -284,13 +312,28 @@ def encode_images(
     if processes > 1:
         path = shard_path(path, jax.process_index(), processes)
         names = names[jax.process_index() :: processes]
-    check_out(path, overwrite=overwrite)
+    check_out(path, overwrite=overwrite, update=update)
+    if update and processes > 1:
+        raise ValueError(f"--update: found {processes} processes, accepted is one")
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_alone(path))
+        states = file_states(names)
+        earlier = None
+        if update and path.exists():
+            earlier = Earlier.compare(path, encoder, names, states)
+            if earlier.stays(names, labels):
+                seconds = time.monotonic() - started
+                return EncodeSummary(path, 0, 0, (), seconds, earlier.changes)
         writer = stack.enter_context(
-            _open_writer(encoder, path, names, overwrite=overwrite)
+            _open_writer(
+                encoder, path, names, states, overwrite=overwrite or bool(earlier)
+            )
         )
+        resumed = len(writer.done)
+        if earlier:
+            resumed -= len(writer.done & earlier.changes.rows.keys())
+            earlier.write_kept(writer, labels)
         pending = [name for name in names if name not in writer.done]
         skipped = SkippedImages(num_images=len(pending), max_share=1.0)
         bar = stack.enter_context(
@@ -301,14 +344,23 @@ def encode_images(
                 disable=not progress,
             )
         )
+        digests: dict[int, tuple[int, bytes]] = {}
+
+        def note(index: int, content: bytes) -> None:
+            digests[index] = len(content), digest(content)
+
         encoded = 0
         for indices, codes in encoder.encode(
-            images_as_in_training(encoder, pending),
+            images_as_in_training(encoder, pending).watched(note),
             skipped=skipped if on_error == "skip" else None,
         ):
             ids = [pending[index] for index in indices.tolist()]
             known = [labels.get(name) for name in ids] if labels else None
-            writer.write(ids, codes, labels=known)
+            stamps = [
+                stamp_of(states.get(pending[index]), *digests.pop(index))
+                for index in indices.tolist()
+            ]
+            writer.write(ids, codes, labels=known, stamps=stamps)
             encoded += len(ids)
             bar.update(len(ids))
         # Of several processes, the share of one may be empty or all unreadable.
@@ -317,22 +369,24 @@ def encode_images(
                 f"found none of {len(names)} images readable"
                 + (f" (the first: {skipped.reasons[0]})" if skipped.reasons else "")
             )
-        writer.finish()
+        writer.finish(order=names if earlier else None)
     return EncodeSummary(
         path=path,
         num_encoded=encoded,
-        num_resumed=len(names) - len(pending),
+        num_resumed=resumed,
         unreadable=tuple(skipped.reasons),
         seconds=time.monotonic() - started,
+        changes=earlier.changes if earlier else None,
     )
 
 
-def check_out(path: Path, *, overwrite: bool) -> None:
+def check_out(path: Path, *, overwrite: bool, update: bool | None = None) -> None:
     """Checks that a command may write a file, before it does anything else.
 
     Args:
         path: the file.
         overwrite: whether it may be replaced.
+        update: whether it may be brought up to date; None for a command that cannot.
 
     Raises:
         ValueError: it is there already, is a folder, or there is no folder for it.
@@ -344,8 +398,11 @@ def check_out(path: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{where}: found a folder, expected the name of a file")
     if not path.parent.is_dir():
         raise ValueError(f"{where}: found no folder to write it in, expected one")
-    if path.exists() and not overwrite:
-        raise ValueError(f"{where}: is there already; replace it with --overwrite")
+    if path.exists() and not overwrite and not update:
+        instead = "bring it up to date with --update, or " if update is False else ""
+        raise ValueError(
+            f"{where}: is there already; {instead}replace it with --overwrite"
+        )
 
 
 @contextlib.contextmanager
@@ -377,10 +434,13 @@ def _open_writer(
     encoder: "ssah_jax.run.encoder.Encoder",
     path: Path,
     names: Sequence[str],
+    states: "Mapping[str, ssah_jax.data.changes.FileState]",
     *,
     overwrite: bool,
 ) -> CodeWriter:
     """A writer that goes on where a call with the same images was interrupted."""
+    from ssah_jax.data.changes import is_other
+
     open_writer = functools.partial(
         CodeWriter,
         path,
@@ -390,8 +450,11 @@ def _open_writer(
         part_rows=PART_ROWS,
     )
     writer = open_writer()
-    # The file would hold images that nobody asked for.
-    return writer if writer.done <= set(names) else open_writer(resume=False)
+    # The file would hold images that nobody asked for, or codes of what they were.
+    outdated = any(is_other(n, s, states.get(n)) for n, s in writer.stamps.items())
+    if outdated or not writer.done <= set(names):
+        return open_writer(resume=False)
+    return writer
 
 
 def _expand(

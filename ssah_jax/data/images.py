@@ -188,6 +188,23 @@ class EncodedImages:
                 f"({printable(reason)}), expected a readable file"
             ) from error
 
+    def watched(self, note: Callable[[int, bytes], None]) -> "EncodedImages":
+        """The same images, telling of each what its bytes are when it is read.
+
+        Args:
+            note: takes the image's index and its bytes, in whatever thread reads.
+        """
+        read = self._read
+
+        def read_and_note(index: int) -> bytes:
+            content = read(index)
+            note(index, content)
+            return content
+
+        watched = EncodedImages.__new__(EncodedImages)
+        watched.__setstate__(self.__getstate__() | {"_read": read_and_note})
+        return watched
+
     def _checked(self, index: SupportsIndex) -> int:
         position = operator.index(index)
         if not 0 <= position < len(self):

@@ -124,6 +124,29 @@ def image_table(
     )
 
 
+def read_tags(
+    table: str | pathlib.Path, *, separator: str = "|"
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Paths and tags of a table, whether their files are there or not.
+
+    Args:
+        table: as `image_table` takes it.
+        separator: between tags.
+
+    Returns:
+        The rows that have tags, in the order of the table.
+
+    Raises:
+        DataError: the table cannot be read, a row says something else, or tags are
+            plainly separated by something else.
+    """
+    table = pathlib.Path(table)
+    where = printable(str(table))
+    rows = list(_checked(_read(table, separator, []), where))
+    _check_separator(rows, separator, where)
+    return [(row.path, tuple(row.tags)) for row in rows if row.tags]
+
+
 class _Row(NamedTuple):
     where: str  # how messages call it
     path: str

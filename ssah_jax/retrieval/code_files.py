@@ -7,6 +7,7 @@ A file of codes has one row an image:
 | `id` | string | what the image is called; unique |
 | `code` | fixed_size_binary(ceil(K / 8)) | bit order of `ssah_jax.retrieval.codes` |
 | `labels` | list<string>, nullable | names of what it shows; null where not known |
+| `size`, `modified`, `digest` | nullable | of the file encoded: see `Stamp` |
 
 and says in its metadata `ssah.version` (of this layout), `ssah.bits` (K),
 `ssah.fingerprint` (of the encoder: codes of two encoders are not comparable) and
@@ -26,7 +27,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -51,6 +52,24 @@ _TO_TEXT: Final = re.compile(r"(\\*)([\ud800-\udfff]|ud[89a-f][0-9a-f]{2})")
 _FROM_TEXT: Final = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2})")
 
 Labels = Sequence[Sequence[str] | None]
+
+DIGEST_BYTES: Final = 16
+"""Of BLAKE2b, in `Stamp`."""
+
+
+class Stamp(NamedTuple):
+    """What an image's file was when it was encoded, to tell whether it still is.
+
+    Attributes:
+        size: in bytes.
+        modified: nanoseconds since 1970, as the file system says; -1 where the file was
+            so new that another change could have left the same time.
+        digest: BLAKE2b of the content, `DIGEST_BYTES` long.
+    """
+
+    size: int
+    modified: int
+    digest: bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -246,6 +265,9 @@ def schema(bits: int, fingerprint: str) -> Any:
             pa.field("id", pa.string(), nullable=False),
             pa.field("code", pa.binary(-(-bits // 8)), nullable=False),
             pa.field("labels", pa.list_(pa.string())),
+            pa.field("size", pa.int64()),
+            pa.field("modified", pa.int64()),
+            pa.field("digest", pa.binary(DIGEST_BYTES)),
         ],
         metadata={
             "ssah.version": VERSION,
@@ -261,12 +283,16 @@ class Digest:
     def __init__(self, bits: int, fingerprint: str) -> None:
         """Of no rows yet."""
         self._about = f"{VERSION} {bits} {fingerprint}"
-        self._parts = tuple(hashlib.sha256() for _ in range(3))
+        self._parts = tuple(hashlib.sha256() for _ in range(6))
 
-    def add(self, found: CodeSet) -> None:
-        """Goes on over more rows."""
+    def add(self, found: CodeSet, table: Any) -> None:
+        """Goes on over more rows, and their stamps in the table of them."""
         labels = found.labels or ((),) * len(found.ids)
-        ids, tags, codes = self._parts
+        ids, tags, codes, sizes, times, digests = self._parts
+        for column, part in (("size", sizes), ("modified", times)):
+            part.update(np.ascontiguousarray(table[column].fill_null(-1).to_numpy()))
+        known = table["digest"].to_pylist()
+        digests.update(b"".join(each or bytes(DIGEST_BYTES) for each in known))
         ids.update(_counted(found.ids))
         tags.update(b"".join(b"%d=%b" % (len(r), _counted(r)) for r in labels))
         codes.update(np.ascontiguousarray(found.packed))
@@ -294,7 +320,7 @@ def writing(file: BinaryIO, bits: int, fingerprint: str) -> Iterator[Any]:
 
         def write(table: Any) -> None:
             writer.write_table(table)
-            digest.add(_code_set(table, bits, fingerprint))
+            digest.add(_code_set(table, bits, fingerprint), table)
 
         yield write
         writer.add_key_value_metadata({"ssah.sha256": digest.hexdigest()})
@@ -339,7 +365,7 @@ def read_table(path: Path) -> tuple[Any, CodeSet]:
         with open(path, "rb") as file:
             parquet = open_parquet(file, path.stat().st_size)
             bits, fingerprint = _check_schema(path, parquet.schema_arrow)
-            table = parquet.read(["id", "code", "labels"])
+            table = parquet.read(schema(bits, "").names)
         for name in ("id", "code"):
             if table[name].null_count:
                 raise CodeFileError(
@@ -348,7 +374,7 @@ def read_table(path: Path) -> tuple[Any, CodeSet]:
                 )
         found = _code_set(table, bits, fingerprint)
         digest = Digest(bits, fingerprint)
-        digest.add(found)
+        digest.add(found, table)
         said = (parquet.metadata.metadata or {}).get(b"ssah.sha256", b"")
         if digest.hexdigest().encode() != said:
             raise CodeFileError(
@@ -362,6 +388,24 @@ def read_table(path: Path) -> tuple[Any, CodeSet]:
         raise unusable(
             path, error, "a file of codes, as `ssah encode` writes"
         ) from error
+
+
+def stamps_of(table: Any) -> list[Stamp | None]:
+    """What is known of each row's file, of a table of `read_table`."""
+    columns = [table[name].to_pylist() for name in Stamp._fields]
+    return [
+        None if row[0] is None else Stamp._make(row)
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def stamp_columns(stamps: Sequence[Stamp | None]) -> dict[str, list[Any]]:
+    """Stamps as Arrow takes them: the columns `size`, `modified` and `digest`."""
+    empty = (None,) * len(Stamp._fields)
+    rows = [empty if stamp is None else stamp for stamp in stamps]
+    return {
+        name: [row[column] for row in rows] for column, name in enumerate(Stamp._fields)
+    }
 
 
 def _check_schema(path: Path, theirs: Any) -> tuple[int, str]:

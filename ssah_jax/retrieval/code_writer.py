@@ -3,21 +3,24 @@
 import functools
 import os
 import shutil
-from collections.abc import KeysView, Sequence
+from collections.abc import Iterator, KeysView, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from ssah_jax.retrieval.code_files import (
     Labels,
+    Stamp,
     first_repeated,
     pack_codes,
     read_file,
     read_table,
     schema,
+    stamp_columns,
+    stamps_of,
     text_columns,
     writing,
 )
@@ -81,6 +84,7 @@ class CodeWriter:
         self._ids: list[str] = []
         self._packed: list[np.ndarray] = []
         self._labels: list[Sequence[str] | None] = []
+        self._stamps: list[Stamp | None] = []
         if self._path.is_dir() or (self._path.exists() and not overwrite):
             raise _in_the_way(self._path)
         if not resume:
@@ -98,11 +102,21 @@ class CodeWriter:
         """Ids written, in order, with those of an interrupted writer first."""
         return self._done.keys()
 
+    @property
+    def stamps(self) -> dict[str, Stamp | None]:
+        """By id, those of an interrupted writer's rows, as the parts hold them."""
+        found: dict[str, Stamp | None] = {}
+        for part in self._part_paths():
+            table, codes = read_table(part)
+            found |= zip(codes.ids, stamps_of(table), strict=True)
+        return found
+
     def write(
         self,
         ids: Sequence[str],
         codes: Shaped[np.ndarray, "n K"],
         labels: Labels | None = None,
+        stamps: Sequence[Stamp | None] | None = None,
     ) -> None:
         """Adds rows.
 
@@ -111,17 +125,30 @@ class CodeWriter:
             codes: `[n, K]`, any real but NaN; binarised at 0 (0 is +1).
             labels: of each image, None for one whose labels are not known; None
                 where none are.
+            stamps: of each image's file, None for one that is not known; None where
+                none are.
 
         Raises:
             CodeFileError: a code holds NaN, or an id was there before.
             ValueError: lengths, K or the kind of numbers do not fit.
         """
         packed = pack_codes(codes, bits=self._bits, ids=ids)
+        self.write_packed(ids, packed, labels, stamps)
+
+    def write_packed(
+        self,
+        ids: Sequence[str],
+        packed: UInt8[np.ndarray, "n bytes"],
+        labels: Labels | None = None,
+        stamps: Sequence[Stamp | None] | None = None,
+    ) -> None:
+        """Adds rows of codes `[n, ceil(K / 8)]` that are packed; else as `write`."""
         labels = [None] * len(ids) if labels is None else labels
-        if not len(ids) == len(packed) == len(labels):
+        stamps = [None] * len(ids) if stamps is None else stamps
+        if not len(ids) == len(packed) == len(labels) == len(stamps):
             raise ValueError(
-                f"ids, codes, labels: found {len(ids)}, {len(packed)} and "
-                f"{len(labels)} rows, expected equally many"
+                f"ids, codes, labels, stamps: found {len(ids)}, {len(packed)}, "
+                f"{len(labels)} and {len(stamps)} rows, expected equally many"
             )
         new = dict.fromkeys(ids)
         if len(new) < len(ids) or not new.keys().isdisjoint(self._done):
@@ -134,11 +161,16 @@ class CodeWriter:
         self._ids += ids
         self._packed += list(packed)
         self._labels += labels
+        self._stamps += stamps
         while len(self._ids) >= self._part_rows:
             self._write_part(self._part_rows)
 
-    def finish(self) -> None:
+    def finish(self, *, order: Sequence[str] | None = None) -> None:
         """Merges the parts into the file, and removes them.
+
+        Args:
+            order: ids, those written among them, in the order that rows are to have;
+                takes all codes into memory. None for the order of writing.
 
         Raises:
             CodeFileError: the file cannot be written, or has appeared meanwhile.
@@ -150,8 +182,8 @@ class CodeWriter:
                 synced(temporary) as file,
                 writing(file, self._bits, self._fingerprint) as write,
             ):
-                for part in self._part_paths():
-                    write(read_table(part)[0])
+                for table in self._tables() if order is None else self._sorted(order):
+                    write(table)
             if self._path.exists() and not self._overwrite:
                 raise _in_the_way(self._path)
             temporary.replace(self._path)
@@ -176,6 +208,17 @@ class CodeWriter:
     @functools.cached_property
     def _schema(self) -> Any:
         return schema(self._bits, self._fingerprint)
+
+    def _tables(self) -> Iterator[Any]:
+        return (read_table(part)[0] for part in self._part_paths())
+
+    def _sorted(self, order: Sequence[str]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        row = {name: number for number, name in enumerate(self._done)}
+        taken = [row[name] for name in order if name in row]
+        if taken:
+            yield pa.concat_tables(self._tables()).take(taken)
 
     def _part_paths(self) -> list[Path]:
         return sorted(self._parts.glob("part-*.parquet"))
@@ -215,6 +258,7 @@ class CodeWriter:
 
         columns = {
             **text_columns(self._ids[:rows], self._labels[:rows]),
+            **stamp_columns(self._stamps[:rows]),
             "code": [code.tobytes() for code in self._packed[:rows]],
         }
         table = pa.Table.from_pydict(columns, schema=self._schema)
@@ -236,7 +280,8 @@ class CodeWriter:
         except OSError as error:
             raise unusable(part, error, "a place to write to") from error
         self._num_parts += 1
-        del self._ids[:rows], self._packed[:rows], self._labels[:rows]
+        for column in (self._ids, self._packed, self._labels, self._stamps):
+            del column[:rows]
 
     def _discard_parts(self) -> None:
         if self._parts.is_dir():

@@ -60,8 +60,10 @@ def test_a_file_is_one_image_however_it_is_spelled(tmp_path, monkeypatch):
     assert found == ["base/1.png", "./base/0.png", "./base/in/2.png"]
     assert len(repeated) == 2 + 1 + 4 + 4
     assert repeated[0] == "./base/1.png: is base/1.png, left out"
-    # Two names of one content are two images: whoever copied may want both.
-    os.link("base/0.png", "copy.png")
+    os.link("base/0.png", "again.png")
+    assert find_names(["base/0.png", "again.png"]) == ["base/0.png"]
+    # Two files of one content are two images: whoever copied may want both.
+    shutil.copy("base/0.png", "copy.png")
     assert find_names(["base/0.png", "copy.png"]) == ["base/0.png", "copy.png"]
 
 
@@ -308,7 +310,10 @@ def test_a_file_is_replaced_only_when_asked(run, tmp_path, monkeypatch, capsys):
         # Before the model is loaded.
         patch.setattr(encode_lib, "load", None)
         line = mistake(capsys, *arguments)
-    assert line == f"{out}: is there already; replace it with --overwrite\n"
+    assert line == (
+        f"{out}: is there already; bring it up to date with --update, or replace it "
+        "with --overwrite\n"
+    )
     assert out.read_text() == "precious"
     with monkeypatch.context() as patch:
         Interrupting(1, KeyboardInterrupt()).install(patch)

@@ -252,7 +252,7 @@ def test_codes_that_are_none(tmp_path):
             writer.write(["a", "b", "c"], codes_of(3, 16))
         with pytest.raises(ValueError, match="dtype uint8"):
             writer.write(["a"], np.ones((1, 12), np.uint8))
-        with pytest.raises(ValueError, match="2, 3 and 2 rows"):
+        with pytest.raises(ValueError, match="2, 3, 2 and 2 rows"):
             writer.write(["a", "b"], codes_of(3))
         with pytest.raises(ValueError, match="1, 1 and 2 rows"):
             writer.write(["a"], codes_of(1), [None, None])
