@@ -254,7 +254,7 @@ def test_codes_that_are_none(tmp_path):
             writer.write(["a"], np.ones((1, 12), np.uint8))
         with pytest.raises(ValueError, match="2, 3, 2 and 2 rows"):
             writer.write(["a", "b"], codes_of(3))
-        with pytest.raises(ValueError, match="1, 1 and 2 rows"):
+        with pytest.raises(ValueError, match="1, 1, 2 and 1 rows"):
             writer.write(["a"], codes_of(1), [None, None])
         with pytest.raises(CodeFileError, match="'a' twice"):
             writer.write(["a", "a"], codes_of(2))
@@ -334,6 +334,9 @@ def test_files_that_are_none_of_codes(tmp_path):
             "id": ["a"],
             "code": pa.array([b"\0\0"], pa.binary(2)),
             "labels": pa.array([None], pa.list_(pa.string())),
+            "size": pa.array([None], pa.int64()),
+            "modified": pa.array([None], pa.int64()),
+            "digest": pa.array([None], pa.binary(16)),
         }
     )
     null = pa.array([None], pa.binary(2))
