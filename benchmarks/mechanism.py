@@ -58,12 +58,15 @@ def drawn(workdir: Workdir) -> dict:
         np.concatenate([getattr(one, name) for one in found])
         for name in ("scale", "position", "angle")
     )
+    # A sample is occluded or turned; the other choice is 0.
+    occluded = scale.sum(axis=1) > 0
+    scale, position, angle = scale[occluded], position[occluded], angle[~occluded]
     where = np.einsum("bs,bsyx->yx", scale, position) / len(scale)
     bound = max_angle(config)
     edges = np.linspace(-bound, bound, config.anet.angle_bins + 1)
     counts, _ = np.histogram(angle, edges)
     return {
-        "images": len(scale),
+        "images": len(occluded),
         "scales": dict(zip(config.anet.scales, scale.mean(0).tolist(), strict=True)),
         "positions": where.tolist(),
         "angle_edges_degrees": np.rad2deg(edges).tolist(),

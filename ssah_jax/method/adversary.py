@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ssah_jax import losses, transforms
 from ssah_jax.config import Config
@@ -51,13 +51,17 @@ def anet_objective(
         partial(transforms.deformation_log_probability, max_angle=max_angle(config))
     )(logits, generated.deformations)
     multiplier = state.pace.multiplier
-    baseline = _stream_means(hardness, len(views.label), axis_name)
+    turned = jnp.sum(generated.deformations.scale, axis=-1) == 0.0
+    baseline = _group_means(hardness, turned, len(views.label), axis_name)
     pursuit = losses.score_function_loss(
         log_probability, -multiplier * hardness, -multiplier * baseline
     )
     entropies = deformation_entropy(logits)
     loss = mean(pursuit - sum(entropies.values()))
-    return loss, _openness(entropies, logits, axis_name)
+    return loss, _openness(entropies, logits, axis_name) | {
+        "pace/hardness_occluded": mean(hardness, ~turned),
+        "pace/hardness_rotated": mean(hardness, turned),
+    }
 
 
 def deformation_entropy(logits: DeformationLogits) -> dict[str, Float[Array, "B"]]:
@@ -77,19 +81,29 @@ def deformation_entropy(logits: DeformationLogits) -> dict[str, Float[Array, "B"
     }
 
 
-def _stream_means(
-    hardness: Float[Array, "B"], number: int, axis_name: str | None
+def _group_means(
+    hardness: Float[Array, "B"],
+    turned: Bool[Array, "B"],
+    number: int,
+    axis_name: str | None,
 ) -> Float[Array, "B"]:
-    """Mean hardness of the labelled images, then of the others, in each one's place.
+    """Mean hardness of the samples that are like each one, in its place.
 
-    What is hard with labels is in the unit of what is hard without, not of its mean.
+    Like in two ways: of a labelled image (the first `number`) or not, since what is
+    hard with labels is in the unit of what is hard without, not of its mean; and
+    turned or occluded.
     """
-
-    def mean(values: Array) -> Array:
-        whole = all_sum(masked_mean(values, axis_name=axis_name), axis_name)
-        return jnp.full(len(values), whole)
-
-    return jnp.concatenate([mean(hardness[:number]), mean(hardness[number:])])
+    labelled = jnp.arange(len(hardness)) < number
+    means = jnp.zeros_like(hardness)
+    for alike in (
+        labelled & turned,
+        labelled & ~turned,
+        ~labelled & turned,
+        ~labelled & ~turned,
+    ):
+        mean = all_sum(masked_mean(hardness, alike, axis_name=axis_name), axis_name)
+        means = jnp.where(alike, mean, means)
+    return means
 
 
 def _openness(

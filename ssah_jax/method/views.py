@@ -131,7 +131,7 @@ def propose(anet_params: Params, views: Views, *, config: Config) -> Deformation
 
 
 def generate(anet_params: Params, views: Views, *, config: Config) -> Generated:
-    """Draw a deformation of every image and apply it."""
+    """Draw a deformation of every image, a window or a rotation, and apply it."""
     options = config.anet
     images = jnp.concatenate([views.labelled, views.unlabelled])
     _, height, width, channels = images.shape
@@ -141,12 +141,14 @@ def generate(anet_params: Params, views: Views, *, config: Config) -> Generated:
     def one(
         key: Array, image: Array, logits: DeformationLogits
     ) -> tuple[Array, Deformation]:
-        draw, fill = jax.random.split(key)
+        draw, keep, fill = jax.random.split(key, 3)
         deformation = transforms.draw_deformation(
             draw,
             logits,
             max_angle=max_angle(config),
         )
+        if options.max_degrees:
+            deformation = transforms.window_or_rotation(keep, deformation)
         hard = transforms.deform(
             image,
             deformation,

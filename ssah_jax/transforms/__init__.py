@@ -30,6 +30,7 @@ from ssah_jax.transforms.deformation import (
     deformation_log_probability,
     draw_deformation,
     straight_through_gumbel,
+    window_or_rotation,
 )
 from ssah_jax.transforms.occlusion import (
     fill_value,
@@ -64,5 +65,6 @@ __all__ = [
     "rotation_matrix",
     "shift",
     "straight_through_gumbel",
+    "window_or_rotation",
     "window_profiles",
 ]

@@ -123,6 +123,24 @@ def draw_deformation(
     )
 
 
+@arguments.takes(key=arguments.key, deformation=_deformation)
+def window_or_rotation(key: Key[Array, ""], deformation: Deformation) -> Deformation:
+    """Keeps the window or the rotation of a deformation, by a fair coin.
+
+    What is left out is 0: no scale is chosen, or no block turns. A sample that is both
+    occluded and turned must be little of each to be no harder than another.
+
+    Args:
+        key: a typed PRNG key; it is consumed.
+        deformation: unbatched: scale `[S]`, position `[S, G, G]`, angle `[A]`.
+    """
+    turn = jax.random.bernoulli(key)
+    return deformation.replace(
+        scale=jnp.where(turn, 0.0, deformation.scale),
+        angle=jnp.where(turn, deformation.angle, 0.0),
+    )
+
+
 @arguments.takes(logits=_logits, deformation=_deformation, max_angle=_bound)
 def deformation_log_probability(
     logits: DeformationLogits,
@@ -133,7 +151,8 @@ def deformation_log_probability(
     """Log-probability that `draw_deformation` makes the choices of a deformation.
 
     Of the window's scale, of its position at that scale, and of each block's angle
-    bin; positions at scales that were not drawn had no effect and do not count.
+    bin; what had no effect does not count: positions at scales that were not drawn,
+    and what `window_or_rotation` left out.
     Differentiable in the logits; the deformation is a constant of the gradient, so
     that `loss * grad(log p)` is the score-function estimate of the gradient of an
     expected loss ("Simple Statistical Gradient-Following Algorithms for Connectionist
@@ -156,10 +175,11 @@ def deformation_log_probability(
     bins = logits.angle.shape[-1]
     share = (deformation.angle / (max_angle or 1.0) + 1.0) / 2.0
     index = jnp.clip(jnp.floor(share * bins), 0, bins - 1).astype(jnp.int32)
+    turned = deformation.angle[:, None] != 0.0
     return (
         jnp.sum(deformation.scale * scale)
         + jnp.sum(chosen * position)
-        + jnp.sum(jnp.take_along_axis(angle, index[:, None], axis=-1))
+        + jnp.sum(turned * jnp.take_along_axis(angle, index[:, None], axis=-1))
     )
 
 

@@ -12,7 +12,11 @@ import pytest
 from step_cases import make_batch, make_state, small_config
 
 from ssah_jax import pacing
-from ssah_jax.method.adversary import anet_objective, deformation_entropy
+from ssah_jax.method.adversary import (
+    _group_means,
+    anet_objective,
+    deformation_entropy,
+)
 from ssah_jax.method.codes import CleanCodes, batch_hardness, hash_images
 from ssah_jax.method.consistent import Opinion, recognition
 from ssah_jax.method.optim import anet_optimiser
@@ -114,6 +118,35 @@ def test_mean_hardness_reaches_the_threshold_from_both_sides():
         assert abs(reached / (share * uniform) - 1) < 0.05
         assert (float(state.pace.multiplier) > 0) == (share > 1)
         assert float(metrics["entropy/position"]) > 0.5
+
+
+@pytest.mark.parametrize("degrees", [0.0, 90.0])
+def test_hard_samples_are_occluded_or_turned(degrees):
+    config = small_config(anet={"max_degrees": degrees})
+    state = make_state(config)
+    views = make_views(
+        jax.random.key(3), jax.device_put(make_batch(config)), config=config
+    )
+    drawn = generate(state.anet, views, config=config).deformations
+    occluded = np.asarray(drawn.scale.sum(axis=-1)) > 0
+    turned = np.any(np.asarray(drawn.angle) != 0, axis=-1)
+    assert np.array_equal(occluded, ~turned)
+    # Without rotation every sample is occluded, none is left as it was.
+    assert occluded.all() if degrees == 0 else 0 < occluded.mean() < 1
+
+
+def test_the_baseline_of_a_sample_is_the_mean_of_its_like():
+    rng = np.random.default_rng(0)
+    hardness = rng.normal(size=20).astype(np.float32)
+    turned = rng.random(20) < 0.5
+    found = _group_means(jnp.asarray(hardness), jnp.asarray(turned), 8, None)
+    for row in range(20):
+        like = [
+            hardness[other]
+            for other in range(20)
+            if turned[other] == turned[row] and (other < 8) == (row < 8)
+        ]
+        np.testing.assert_allclose(found[row], np.mean(like), rtol=1e-5)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

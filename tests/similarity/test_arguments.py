@@ -143,6 +143,7 @@ CALLS = {
     transforms.draw_deformation: dict(
         key=KEY, logits=LOGITS, max_angle=0.4, temperature=0.5
     ),
+    transforms.window_or_rotation: dict(key=KEY, deformation=DEFORMATION),
     transforms.deformation_log_probability: dict(
         logits=LOGITS, deformation=DEFORMATION, max_angle=0.4
     ),

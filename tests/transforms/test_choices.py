@@ -153,12 +153,12 @@ def log_probability_oracle(logits, scale, cell, bins):
 
 
 def choices(num_scales, grid, blocks, bins, max_angle):
-    """Every deformation that can be drawn, with its indices; angles in mid-bin."""
+    """Every deformation that can be drawn, with its indices; no angle is 0."""
     cells = list(itertools.product(range(grid), repeat=2))
     for scale in range(num_scales):
         for cell in cells:
             for index in itertools.product(range(bins), repeat=blocks):
-                angle = max_angle * ((2 * np.asarray(index) + 1) / bins - 1)
+                angle = max_angle * ((2 * np.asarray(index) + 1.2) / bins - 1)
                 deformation = Deformation(
                     scale=one_hot(num_scales, scale),
                     # The same cell at all scales; only that of `scale` matters.
@@ -229,3 +229,44 @@ def test_log_probability_gives_the_gradient_of_an_expected_loss():
             total += weight * np.asarray(leaf)
     for found, wanted in zip(estimate, exact, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_sample_is_occluded_or_turned(key):
+    logits = random_logits(6)
+    draw, coin = jax.random.split(key)
+    drawn = draw_deformation(draw, logits, max_angle=0.4)
+    keys = jax.random.split(coin, 400)
+    kept = jax.vmap(transforms.window_or_rotation, in_axes=(0, None))(keys, drawn)
+    occluded = np.asarray(kept.scale.sum(axis=1)) > 0
+    turned = np.any(np.asarray(kept.angle) != 0, axis=1)
+    assert np.array_equal(occluded, ~turned)
+    # Within four standard deviations of a fair coin.
+    assert abs(occluded.mean() - 0.5) < 0.1
+    np.testing.assert_array_equal(kept.scale[occluded][0], drawn.scale)
+    np.testing.assert_array_equal(kept.angle[turned][0], drawn.angle)
+    np.testing.assert_array_equal(kept.position[0], drawn.position)
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_what_is_left_out_has_no_part_in_the_probability(key, turn):
+    logits = random_logits(6)
+    drawn = draw_deformation(key, logits, max_angle=0.4)
+    parts = {"scale": jnp.zeros(3)} if turn else {"angle": jnp.zeros(4)}
+    assert drawn.scale.shape == (3,) and drawn.angle.shape == (4,)
+    kept = drawn.replace(**parts)
+    function = partial(transforms.deformation_log_probability, max_angle=0.4)
+    gradient = jax.grad(function)(logits, kept)
+    whole = jax.grad(function)(logits, drawn)
+    for name in ("scale", "position", "angle"):
+        counts = (name == "angle") == turn
+        wanted = getattr(whole, name) if counts else 0.0
+        np.testing.assert_allclose(getattr(gradient, name), wanted, atol=1e-7)
+
+
+def test_an_image_without_window_or_rotation_is_the_image(key):
+    image = jax.random.uniform(key, (12, 12, 3))
+    nothing = Deformation(
+        scale=jnp.zeros(2), position=jnp.ones((2, 3, 3)) / 9, angle=jnp.zeros(1)
+    )
+    found = transforms.deform(image, nothing, scales=(0.3, 0.5), fill=0.0)
+    np.testing.assert_allclose(found, image, atol=1e-6)
