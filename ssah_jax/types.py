@@ -129,7 +129,8 @@ class Deformation(Record):
     """One drawn deformation of one image (a leading `B` once vmapped).
 
     Attributes:
-        scale: one-hot over window scales, `[*B, S]`; straight-through gradient.
+        scale: one-hot over window scales, `[*B, S]`; straight-through gradient. All 0
+            for no window.
         position: one-hot over each scale's grid, `[*B, S, G, G]`; likewise.
         angle: rotation of each block in radians, counter-clockwise, `[*B, A]`.
     """

@@ -133,6 +133,9 @@ def window_or_rotation(key: Key[Array, ""], deformation: Deformation) -> Deforma
     Args:
         key: a typed PRNG key; it is consumed.
         deformation: unbatched: scale `[S]`, position `[S, G, G]`, angle `[A]`.
+
+    Returns:
+        The same deformation, its scale or its angles all 0.
     """
     turn = jax.random.bernoulli(key)
     return deformation.replace(

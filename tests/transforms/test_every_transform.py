@@ -75,6 +75,7 @@ CASES = {
         transforms.straight_through_gumbel,
         (KEYS, LOGITS.scale),
     ),
+    "window_or_rotation": (transforms.window_or_rotation, (KEYS, SOFT)),
     "window_profiles": (
         lambda _: transforms.window_profiles(9, scales=SCALES, grid=3),
         (ANGLES,),
