@@ -317,7 +317,7 @@ def encode_images(
         raise ValueError(f"--update: found {processes} processes, accepted is one")
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(path))
+        stack.enter_context(alone(path))
         states = file_states(names)
         earlier = None
         if update and path.exists():
@@ -406,7 +406,7 @@ def check_out(path: Path, *, overwrite: bool, update: bool | None = None) -> Non
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Keeps other processes from writing the same file, which would mix their rows."""
     from filelock import FileLock, Timeout
 
@@ -466,7 +466,7 @@ def _expand(
     from ssah_jax.data.source import DataError
 
     if argument.startswith("@"):
-        return _lines(read_bytes(Path(argument[1:])))
+        return lines_of(read_bytes(Path(argument[1:])))
     if os.path.isdir(argument):
         return _below(argument, find_images(Path(argument), passed_over=passed_over))
     # A link that leads nowhere is an image that cannot be read, not a slip.
@@ -480,7 +480,8 @@ def _expand(
     )
 
 
-def _lines(content: bytes) -> Iterator[str]:
+def lines_of(content: bytes) -> Iterator[str]:
+    """Names of a list: one a line, or each with a null byte after it."""
     null = b"\0" in content
     for line in content.split(b"\0" if null else b"\n"):
         name = line if null else line.removesuffix(b"\r")

@@ -3,14 +3,24 @@
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from ssah_jax.cli.arguments import as_path
-from ssah_jax.cli.encode import check_out
+from ssah_jax.cli.arguments import as_images, as_path
+from ssah_jax.cli.encode import alone, check_out, lines_of
 
 # Cheap: they import FAISS and PyArrow when they use them.
 from ssah_jax.retrieval.code_files import read_codes
-from ssah_jax.retrieval.index import KINDS, OPTIONS, Index, build_index
+from ssah_jax.retrieval.index import (
+    KINDS,
+    OPTIONS,
+    Index,
+    build_index,
+    check_fingerprint,
+    load_index,
+    with_rows,
+)
+from ssah_jax.retrieval.rows import added, without
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +29,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "codes",
         metavar="CODES",
         type=as_path,
-        nargs="+",
+        nargs="*",
         help="files of codes that `ssah encode` wrote with one model, or folders of "
         "them",
     )
     parser.add_argument(
+        "--add",
+        metavar="CODES",
+        type=as_path,
+        nargs="+",
+        default=[],
+        help="instead of building an index: add these codes to FILE; an image that it "
+        "has already gets its new code and labels",
+    )
+    parser.add_argument(
+        "--remove",
+        metavar="ID",
+        type=as_images,
+        nargs="+",
+        default=[],
+        help="remove images from FILE: their ids, which are the paths that they were "
+        "encoded by, or @LIST with an id a line",
+    )
+    parser.add_argument(
         "--kind",
         choices=KINDS,
-        default="flat",
         help="flat compares with every code and is exact (default); hnsw (a graph) and "
         "ivf (cells) are for very many images and find most; multihash finds all "
         "within a radius",
@@ -36,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=as_path,
         required=True,
-        help="the index to write, such as photos.index",
+        help="the index to write, such as photos.index; with --add or --remove, the "
+        "one to change",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace FILE if it is there"
@@ -62,17 +90,34 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or files do not fit, or the index cannot be written.
     """
-    from ssah_jax.cli.errors import setting_up
+    from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
 
     names = [name for kind in OPTIONS.values() for name in kind]
     given = {name: getattr(options, name) for name in names}
     started = time.monotonic()
+    if options.add or options.remove:
+        with setting_up():
+            for name, value in {"CODES": options.codes, **given}.items():
+                if value:
+                    raise UserError(f"{name}: not with --add or --remove")
+            if options.kind or options.overwrite:
+                raise UserError("--kind, --overwrite: not with --add or --remove")
+            index, counts = change_index(
+                options.out, add=options.add, remove=ids_of(options.remove)
+            )
+        print(
+            f"{counts} in {time.monotonic() - started:.1f} s, {len(index.ids)} codes "
+            f"now: {printable(options.out)}"
+        )
+        return 0
     with setting_up():
+        if not options.codes:
+            raise UserError("CODES: found none, expected files of codes to index")
         index = index_codes(
             *options.codes,
             out=options.out,
-            kind=options.kind,
+            kind=options.kind or "flat",
             overwrite=options.overwrite,
             **{name: value for name, value in given.items() if value is not None},
         )
@@ -115,3 +160,61 @@ def index_codes(
     index = build_index(read_codes(*codes), kind=kind, **options)
     index.save(path)
     return index
+
+
+def ids_of(arguments: Sequence[str]) -> list[str]:
+    """Ids that arguments mean: each itself, or `@FILE` with an id a line.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    from ssah_jax.data.listing import read_bytes
+
+    found: list[str] = []
+    for argument in arguments:
+        if argument.startswith("@"):
+            found += lines_of(read_bytes(Path(argument[1:])))
+        else:
+            found.append(argument)
+    return found
+
+
+def change_index(
+    path: str | os.PathLike[str],
+    *,
+    add: Sequence[str | os.PathLike[str]] = (),
+    remove: Sequence[str] = (),
+) -> tuple[Index, str]:
+    """Removes images from an index, adds others, and writes it, atomically.
+
+    Args:
+        path: of the index.
+        add: files of codes of its model; images that it has get their new codes.
+        remove: ids of images that it has.
+
+    Returns:
+        The index, and what was done in words.
+
+    Raises:
+        ValueError: codes are of another model, there is no such image, none would be
+            left, or the index cannot be read or written.
+    """
+    with alone(Path(path)):
+        index = load_index(path)
+        codes, replaced = index.code_set(), 0
+        if remove:
+            codes = without(codes, remove, name=index.name)
+        before = len(codes.ids)
+        if add:
+            new = read_codes(*add)
+            check_fingerprint(index, new.fingerprint)
+            codes = added(codes, new)
+            replaced = before + len(new.ids) - len(codes.ids)
+        changed = with_rows(index, codes)
+        changed.save(path)
+    counts = {
+        "added": len(codes.ids) - before,
+        "replaced": replaced,
+        "removed": len(index.ids) - before,
+    }
+    return changed, ", ".join(f"{word} {count}" for word, count in counts.items())

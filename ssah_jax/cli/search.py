@@ -12,6 +12,7 @@ from ssah_jax.cli.encode import find_and_tell, images_as_in_training, load
 from ssah_jax.cli.found import Hit, QueryResult, as_json, as_table
 from ssah_jax.retrieval.files import CodeFileError
 from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
+from ssah_jax.retrieval.rows import among, matching
 
 # As in ssah_jax.cli.encode.
 if TYPE_CHECKING:
@@ -54,6 +55,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="find all images within Hamming distance R instead, in an index that "
         "promises to: a flat one, or multihash up to its own radius",
+    )
+    parser.add_argument(
+        "--label",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only among images with this label; more than once: with one of them",
+    )
+    parser.add_argument(
+        "--path",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="only among images whose path is like this, such as '*/2023/*'",
     )
     parser.add_argument(
         "--json",
@@ -100,6 +115,10 @@ def run(options: argparse.Namespace) -> int:
                 f"--html: found no folder for {printable(options.html)}, expected one"
             )
         index = load_index(options.index)
+        if options.label or options.path:
+            index = among(
+                index, matching(index, labels=options.label, paths=options.path)
+            )
         _check_wanted(index, k=options.k, radius=options.radius)
         encoder = load(options.workdir, options.step)
         check_fingerprint(index, encoder.fingerprint)

@@ -152,7 +152,12 @@ class Index:
                 f"codes: found {codes.shape[1]} bits, expected {self.bits} as in "
                 f"{self.name}"
             )
-        query = _mirrored(pack_codes(codes, bits=self.bits))
+        return self._nearest(_mirrored(pack_codes(codes, bits=self.bits)), k)
+
+    def _nearest(
+        self, query: UInt8[np.ndarray, "Q bytes"], k: int
+    ) -> tuple[Int32[np.ndarray, "Q k"], Int64[np.ndarray, "Q k"]]:
+        """As `search`, of mirrored codes."""
         count = len(self.ids)
         k = min(k, count)
         # One more tells whether the last distance goes on beyond the cut.
@@ -170,6 +175,38 @@ class Index:
                 first = int(np.searchsorted(distances[q], cut[q]))
                 rows[q, first:k] = self._first_at(query[q], int(cut[q]), k - first)
         return distances[:, :k], rows[:, :k]
+
+    @functools.cached_property
+    def packed(self) -> UInt8[np.ndarray, "N bytes"]:
+        """The codes of all rows, `[N, ceil(K / 8)]`, as in `CodeSet`."""
+        faiss = _faiss()
+        if self.kind != "ivf":
+            # Graphs and hash tables keep the codes in a flat index.
+            flat = self._index
+            if self.kind != "flat":
+                flat = faiss.downcast_IndexBinary(flat.storage)
+            stored = faiss.vector_to_array(flat.xb)
+            return _MIRRORED[stored.reshape(len(self.ids), -1)]
+        lists, size = self._index.invlists, self._index.code_size
+        packed = np.zeros((len(self.ids), size), np.uint8)
+        for number in range(self._index.nlist):
+            count = lists.list_size(number)
+            if count:
+                rows = faiss.rev_swig_ptr(lists.get_ids(number), count)
+                codes = faiss.rev_swig_ptr(lists.get_codes(number), count * size)
+                packed[rows] = _MIRRORED[codes.reshape(count, size)]
+        return packed
+
+    def code_set(self) -> CodeSet:
+        """What is indexed, as codes."""
+        return CodeSet(self.ids, self.packed, self.bits, self.fingerprint, self.labels)
+
+    def search_packed(
+        self, packed: UInt8[np.ndarray, "Q bytes"], k: int
+    ) -> tuple[Int32[np.ndarray, "Q k"], Int64[np.ndarray, "Q k"]]:
+        """As `search`, of codes that are packed as in `CodeSet`."""
+        arguments.check_whole("k", k, 1)
+        return self._nearest(_mirrored(packed), k)
 
     def tune(self, **options: int) -> None:
         """Changes how a query is searched, for this object and what it saves.
@@ -218,7 +255,7 @@ class Index:
                 for name, content in (
                     (_HEADER, json.dumps(header).encode()),
                     (_ROWS, rows.getvalue()),
-                    (_FAISS, _faiss().serialize_index_binary(self._index).data),
+                    (_FAISS, _serialised(self._index).data),
                 ):
                     archive.writestr(zipfile.ZipInfo(name), content)
             temporary.replace(path)
@@ -311,6 +348,38 @@ def build_index(codes: CodeSet, *, kind: str = "flat", **options: int) -> Index:
     )
 
 
+def with_rows(index: Index, codes: CodeSet) -> Index:
+    """An index of other rows, made as another one was.
+
+    Args:
+        index: whose kind, options and, where it has them, cells are taken.
+        codes: N >= 1 rows, of its bits and fingerprint.
+
+    Returns:
+        An index of all of `codes`. An `ivf` one keeps its cells, an `hnsw` one its
+        graph if its rows are the first of `codes`; otherwise it is as built anew.
+    """
+    count, options = len(codes.ids), dict(index.options)
+    before = len(index.ids)
+    if index.kind == "ivf" and count >= options["nlist"]:
+        inner = _deserialised(_serialised(index._index))
+        inner.reset()
+        inner.add(_mirrored(codes.packed))
+    elif index.kind == "hnsw" and (
+        count >= before and np.array_equal(codes.packed[:before], index.packed)
+    ):
+        inner = _deserialised(_serialised(index._index))
+        inner.add(_mirrored(codes.packed[before:]))
+    else:
+        if index.kind == "ivf":
+            options = {name: min(value, count) for name, value in options.items()}
+        return build_index(codes, kind=index.kind, **options)
+    _apply_search_options(inner, options)
+    return dataclasses.replace(
+        index, ids=codes.ids, labels=codes.labels, options=options, _index=inner
+    )
+
+
 def load_index(path: PathLike) -> Index:
     """The index in a file that `Index.save` wrote.
 
@@ -397,6 +466,10 @@ def check_fingerprint(index: Index, fingerprint: str) -> None:
             f"{index.name}: made by model {index.fingerprint}, found queries of model "
             f"{fingerprint}, expected those of one model; encode and index again"
         )
+
+
+def _serialised(index: Any) -> UInt8[np.ndarray, "bytes"]:
+    return np.asarray(_faiss().serialize_index_binary(index))
 
 
 def _faiss() -> Any:

@@ -1,9 +1,11 @@
 """`ssah index` and `ssah search`: what is found, and how it is told."""
 
+import dataclasses
 import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from ssah_jax.cli.index import index_codes
 from ssah_jax.cli.search import search_images
 from ssah_jax.retrieval import index as index_lib
 from ssah_jax.retrieval.code_files import read_codes
+from ssah_jax.retrieval.index import load_index
 from ssah_jax.run.encoder import load_encoder
 from ssah_jax.run.workdir import Workdir
 
@@ -228,3 +231,47 @@ def test_json_takes_any_name(run, tmp_path, monkeypatch, capsysbinary):
     for line, name in zip(lines, names, strict=True):
         found = json.loads(line)
         assert found["query"] == found["results"][0]["id"] == name
+
+
+# An index that keeps up.
+
+
+def test_an_index_is_changed_in_place(run, indexed, encoded, tmp_path, capsys):
+    index = tmp_path / "photos.index"
+    shutil.copy(indexed, index)
+    gone = [str(run.photos / name) for name in run.names[:3]]
+    (tmp_path / "gone.txt").write_text("\n".join(gone[1:]))
+    change = ("index", "--out", index)
+    assert call(*change, "--remove", gone[0], f"@{tmp_path}/gone.txt") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("added 0, replaced 0, removed 3 in ")
+    assert text.endswith(f" s, 67 codes now: {index}\n")
+    assert not {*gone} & {*load_index(index).ids}
+    assert call(*change, "--add", encoded, "--remove", load_index(index).ids[5]) == 0
+    assert capsys.readouterr().out.startswith("added 4, replaced 66, removed 1 in ")
+    assert sorted(load_index(index).ids) == sorted(load_index(indexed).ids)
+    assert sorted(os.listdir(tmp_path)) == ["gone.txt", "photos.index"]
+    # A mistake leaves it as it was.
+    before = index.read_bytes()
+    assert "no image 'no.png'" in mistake(capsys, *change, "--remove", "no.png")
+    other = dataclasses.replace(read_codes(encoded), fingerprint="0" * 16)
+    index_lib.build_index(other).save(tmp_path / "other")
+    wrong = ("index", "--out", tmp_path / "other", "--add", encoded)
+    assert "found queries of model" in mistake(capsys, *wrong)
+    line = mistake(capsys, *change, "--remove", gone[0], "--kind", "flat")
+    assert "not with --add or --remove" in line
+    assert "CODES: not with" in mistake(capsys, *change, encoded, "--add", encoded)
+    assert "CODES: found none" in mistake(capsys, *change)
+    assert index.read_bytes() == before
+
+
+def test_a_search_among_some(run, indexed, tmp_path, capsys):
+    query = run.photos / run.names[3]
+    arguments = ("search", "--workdir", run.workdir, "--index", indexed, query)
+    assert call(*arguments, "--path", "*/2/*", "--json", "-k", 99) == 0
+    found = json.loads(capsys.readouterr().out)["results"]
+    assert [Path(hit["id"]).parent.name for hit in found] == ["2"] * 10
+    assert [hit["distance"] for hit in found] == sorted(
+        hit["distance"] for hit in found
+    )
+    assert "encode --labels" in mistake(capsys, *arguments, "--label", "cat")
