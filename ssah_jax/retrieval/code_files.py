@@ -40,7 +40,7 @@ from ssah_jax.retrieval.files import (
     one_line,
     unusable,
 )
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import checks
 
 VERSION: Final = "2"
 """Of the layout of these files."""
@@ -180,7 +180,7 @@ def pack_codes(
         ValueError: another shape, unsigned numbers, 0 and 1, or many numbers and none
             below 0.
     """
-    codes = arguments.host_array("codes", codes)
+    codes = checks.host_array("codes", codes)
     if codes.ndim != 2 or codes.shape[1] != bits:
         raise ValueError(
             f"codes: found shape {codes.shape}, accepted is [rows, {bits}], as many "
@@ -190,7 +190,7 @@ def pack_codes(
         row = int(np.flatnonzero(np.isnan(codes).any(axis=1))[0])
         name = f"row {row}" if ids is None else repr(ids[row])
         raise CodeFileError(f"codes: found NaN in {name}, accepted are real numbers")
-    return np.packbits(arguments.bits_of("codes", codes), axis=1)
+    return np.packbits(checks.bits_of("codes", codes), axis=1)
 
 
 def text_columns(ids: Sequence[str], labels: Labels | None) -> dict[str, list[Any]]:

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int8, Shaped, UInt8
 
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import arguments, checks
 
 
 def _codes(name: str, found: Any, sizes: arguments.Sizes) -> jax.Array:
     """Codes `[..., K]`, looked at where their values are at hand."""
     if not isinstance(found, jax.core.Tracer):
-        arguments.bits_of(name, found, extent=None)
+        checks.bits_of(name, found, extent=None)
     return arguments.signed(name, found)
 
 

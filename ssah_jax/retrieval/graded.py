@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64, Shaped
 
 from ssah_jax.retrieval.inputs import ArrayLike, check_top_k, histograms_of, labels_of
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import checks
 
 Gain = Literal["linear", "exponential"]
 
@@ -97,7 +97,7 @@ def mean_per_class(
     Raises:
         ValueError: `values` and labels that disagree, or labels of neither kind.
     """
-    values = arguments.host_array("values", values)
+    values = checks.host_array("values", values)
     if values.ndim != 1:
         raise ValueError(f"values: found shape {values.shape}, accepted is [Q]")
     labels = labels_of("query_labels", query_labels, len(values))

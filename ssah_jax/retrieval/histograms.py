@@ -16,7 +16,7 @@ from jaxtyping import Array, Int64, Shaped, UInt8, UInt16, UInt32
 
 from ssah_jax.retrieval.inputs import ArrayLike, PackedSets, pack_sets
 from ssah_jax.retrieval.sharded import over_processes, prepare
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import checks
 
 
 @partial(jax.jit, static_argnames=("by_number", "bits"))
@@ -216,7 +216,7 @@ def count_sets(
         ("query_block", query_block),
         ("database_block", database_block),
     ):
-        arguments.check_whole(name, size, 1)
+        checks.check_whole(name, size, 1)
     count = prepare(sets, mesh=mesh, block=database_block, grades=grades)
     num_query = len(sets.query_code)
     size = _fit(query_block, num_query)

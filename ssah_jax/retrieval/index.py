@@ -55,7 +55,7 @@ from ssah_jax.retrieval.files import (
     synced,
     unusable,
 )
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import checks
 
 KINDS: Final = ("flat", "hnsw", "ivf", "multihash")
 """The words for what `build_index` makes."""
@@ -145,8 +145,8 @@ class Index:
             ValueError: k is below 1; codes are unsigned, 0 and 1, or many and none
                 below 0.
         """
-        arguments.check_whole("k", k, 1)
-        codes = arguments.host_array("codes", codes)
+        checks.check_whole("k", k, 1)
+        codes = checks.host_array("codes", codes)
         if codes.ndim == 2 and codes.shape[1] != self.bits:
             raise CodeFileError(
                 f"codes: found {codes.shape[1]} bits, expected {self.bits} as in "

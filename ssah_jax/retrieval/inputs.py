@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int, Int64, Shaped, UInt32
 
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import checks
 
 ArrayLike = np.ndarray | jax.Array
 
@@ -138,14 +138,14 @@ def check_rank(name: str, found: int, accepted: str = "numbers >= 1") -> None:
     Raises:
         ValueError: it is below 1, or no whole number.
     """
-    arguments.check_whole(name, found)
+    checks.check_whole(name, found)
     if found < 1:
         raise ValueError(f"{name}: found {found}; accepted are {accepted}")
 
 
 def _bits(name: str, codes: ArrayLike) -> Bool[np.ndarray, "rows K"]:
     """Codes as booleans, True for +1."""
-    bits = arguments.bits_of(name, codes)
+    bits = checks.bits_of(name, codes)
     if 0 in bits.shape or bits.shape[1] > _MOST_BITS:
         raise ValueError(
             f"{name}: found shape {bits.shape}, accepted is [rows, bits], rows "
@@ -173,7 +173,7 @@ def histograms_of(
     accepted = "[Q, radii]" if axes == 2 else "[Q, grades, radii]"
     arrays = []
     for name, histogram in found.items():
-        array = arguments.host_array(name, histogram)
+        array = checks.host_array(name, histogram)
         if array.ndim != axes or not array.size:
             raise ValueError(
                 f"{name}: found shape {array.shape}, accepted is {accepted}"
@@ -213,18 +213,18 @@ def labels_of(name: str, labels: ArrayLike, rows: int) -> np.ndarray:
         ValueError: text, one number a row that is not a whole one, another shape, a
             column `[rows, 1]`, or other values.
     """
-    array = arguments.host_array(name, labels)
+    array = checks.host_array(name, labels)
     if array.ndim not in (1, 2) or len(array) != rows or array.shape[-1] == 0:
         raise ValueError(
             f"{name}: found shape {array.shape}, accepted is [{rows}] or "
             f"[{rows}, classes], a label for each code"
         )
     if array.ndim == 2:
-        arguments.check_width(name, array.shape, array)
-        arguments.check_multi_hot(name, array)
+        checks.check_width(name, array.shape, array)
+        checks.check_multi_hot(name, array)
         return array == 1
-    arguments.check_class_dtype(name, array.dtype)
-    arguments.check_class_range(name, array, None)
+    checks.check_class_dtype(name, array.dtype)
+    checks.check_class_range(name, array, None)
     return array.astype(np.uint32)
 
 

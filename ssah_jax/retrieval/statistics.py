@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import checks
 
 # Rows whose products are summed at once: exact in float32, and little memory.
 _BLOCK = 1 << 16
@@ -46,7 +46,7 @@ def code_statistics(
         ValueError: no codes, no bits, NaN, unsigned numbers, 0 and 1, or many numbers
             and none below 0.
     """
-    bits = arguments.bits_of("codes", codes)
+    bits = checks.bits_of("codes", codes)
     if 0 in bits.shape:
         raise ValueError(
             f"codes: found shape {list(bits.shape)}, accepted is [rows >= 1, bits >= 1]"

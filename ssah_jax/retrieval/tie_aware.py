@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64
 
 from ssah_jax.retrieval.inputs import check_top_k, histograms_of
-from ssah_jax.similarity import arguments
+from ssah_jax.similarity import checks
 
 
 class APBounds(NamedTuple):
@@ -279,7 +279,7 @@ def _hits(count: np.ndarray, relevant: np.ndarray, n: int) -> np.ndarray:
             f"count: found rows of {size} to {sizes.max()} items, accepted are rows of "
             "one database"
         )
-    arguments.check_whole("n", n)
+    checks.check_whole("n", n)
     if not 1 <= n <= size:
         raise ValueError(
             f"n: found {n}; accepted are 1 to {size}, the size of the database"
@@ -291,7 +291,7 @@ def _hits(count: np.ndarray, relevant: np.ndarray, n: int) -> np.ndarray:
 def _end(count: np.ndarray, radius: int) -> int:
     """One past the last distance within `radius`."""
     bits = count.shape[1] - 1
-    arguments.check_whole("radius", radius)
+    checks.check_whole("radius", radius)
     if not 0 <= radius <= bits:
         raise ValueError(
             f"radius: found {radius}; accepted are 0 to {bits}, the bits of a code"

@@ -23,14 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssah_jax.similarity import checks
+
 F = TypeVar("F", bound=Callable[..., Any])
 Form = Callable[[str, Any, "Sizes"], Any]
 """From an argument's name, what was found, and the sizes so far, to the form wanted."""
-
-# Fewer real numbers may be of one sign by chance.
-_MANY, _LONG = 64, 8
-# What rounding may add to a number in [0, 1].
-_ROUNDING = 1e-3
 
 
 class Sizes(dict[str, tuple[Any, str]]):
@@ -168,15 +165,15 @@ def codes(dims: str, *, bits_too: bool = False) -> Form:
     """
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         sizes.match(name, array.shape, dims)
         if array.dtype == bool:
             return jnp.where(array, 1.0, -1.0).astype(jnp.float32)
-        _check_signed(name, array)
-        values = _values(array)
+        checks.check_signed(name, array)
+        values = checks.values_of(array)
         if values is not None and not bits_too:
-            check_not_bits(name, values)
-        return _floating(array)
+            checks.check_not_bits(name, values)
+        return checks.floating(array)
 
     return form
 
@@ -191,10 +188,10 @@ def signed(name: str, found: Any) -> jax.Array:
     Raises:
         ValueError: no numbers, or unsigned ones.
     """
-    array = _array(name, found)
+    array = checks.array_of(name, found)
     if array.dtype == bool:
         return jnp.where(array, 1, -1).astype(jnp.int8)
-    _check_signed(name, array)
+    checks.check_signed(name, array)
     return jnp.asarray(array)
 
 
@@ -203,7 +200,7 @@ def signs(dims: str) -> Form:
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
         array = codes(dims)(name, found, sizes)
-        values = None if _values(found) is None else np.asarray(found)
+        values = None if checks.values_of(found) is None else np.asarray(found)
         if values is not None and values.dtype != bool and (np.abs(values) != 1).any():
             odd = values[np.abs(values) != 1].flat[0]
             raise ValueError(
@@ -225,17 +222,17 @@ def real(dims: str, interval: str = "(-inf, inf)") -> Form:
     bounds = _Interval.of(interval)
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         sizes.match(name, array.shape, dims)
-        values = _values(array) if bounds.finite else None
+        values = checks.values_of(array) if bounds.finite else None
         if values is not None and values.size:
             least, most = float(values.min()), float(values.max())
             if not (bounds.has(least) and bounds.has(most)):
                 raise ValueError(
-                    f"{name}: found {_range(least, most)}, accepted are numbers in "
-                    f"{interval}"
+                    f"{name}: found {checks.span(least, most)}, accepted are numbers "
+                    f"in {interval}"
                 )
-        return _floating(array)
+        return checks.floating(array)
 
     return form
 
@@ -244,21 +241,21 @@ def probability(dims: str) -> Form:
     """Booleans, or how probable each is, floats in [0, 1]; float32 in the function."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         sizes.match(name, array.shape, dims)
         if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
                 f"{name}: found {array.dtype}, accepted are booleans or floats in "
                 f"[0, 1]; {name} > 0 makes booleans of 0 and 1, or of -1 and +1"
             )
-        values = _values(array)
+        values = checks.values_of(array)
         if values is not None and values.size and array.dtype != bool:
             least, most = float(values.min()), float(values.max())
-            if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):
+            if not (least >= -checks.ROUNDING and most <= 1 + checks.ROUNDING):
                 advice = f"; {name} > 0 makes booleans" if least == -1 else ""
                 raise ValueError(
-                    f"{name}: found {_range(least, most)}, accepted are booleans or "
-                    f"numbers in [0, 1]{advice}"
+                    f"{name}: found {checks.span(least, most)}, accepted are booleans "
+                    f"or numbers in [0, 1]{advice}"
                 )
         return jnp.asarray(array, jnp.float32)
 
@@ -269,7 +266,7 @@ def flags(dims: str) -> Form:
     """Booleans: which pairs are similar, or what counts."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         sizes.match(name, array.shape, dims)
         if array.dtype != bool:
             raise ValueError(
@@ -294,14 +291,14 @@ def labels(dims: str, *, numbers: bool = False) -> Form:
     rows, classes = dims.split()
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         if array.ndim == 1:
             sizes.match(name, array.shape, rows)
-            check_class_dtype(name, array.dtype)
+            checks.check_class_dtype(name, array.dtype)
             count = sizes.get(classes, (None, ""))[0]
-            values = _values(array)
+            values = checks.values_of(array)
             if values is not None and values.size:
-                check_class_range(name, values, count)
+                checks.check_class_range(name, values, count)
             array = jnp.asarray(array)
             if numbers:
                 return array
@@ -309,11 +306,11 @@ def labels(dims: str, *, numbers: bool = False) -> Form:
             return jax.nn.one_hot(array, count, dtype=jnp.float32)
         # Beside the one centre of one class a column can be nothing else.
         if array.ndim == 2 and sizes.get(classes, (None, ""))[0] != 1:
-            check_width(name, array.shape, _values(array))
+            checks.check_width(name, array.shape, checks.values_of(array))
         sizes.match(name, array.shape, dims)
-        values = _values(array)
+        values = checks.values_of(array)
         if values is not None:
-            check_multi_hot(name, values)
+            checks.check_multi_hot(name, values)
         return jnp.asarray(array, jnp.float32)
 
     return form
@@ -327,7 +324,7 @@ def image(*, moved: bool = False) -> Form:
     """
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         sizes.match(name, array.shape, "H W ch")
         height, width, channels = array.shape
         if height in (1, 3, 4) and width > 4 and channels > 4:
@@ -335,14 +332,14 @@ def image(*, moved: bool = False) -> Form:
                 f"{name}: found shape {array.shape}, accepted is [H, W, ch], "
                 f"channels last; jnp.moveaxis({name}, 0, -1) is"
             )
-        return _in_unit(name, array, any_float=moved)
+        return checks.in_unit(name, array, any_float=moved)
 
     return form
 
 
 def fill(name: str, found: Any, sizes: Sizes) -> Any:
     """What takes the place of pixels: a number, `[ch]` or `[H, W, ch]`, in [0, 1]."""
-    array = _in_unit(name, _array(name, found))
+    array = checks.in_unit(name, checks.array_of(name, found))
     if array.ndim not in (0, 1, 3):
         raise ValueError(
             f"{name}: found shape {array.shape}, accepted is a number, [ch] or "
@@ -357,17 +354,17 @@ def angle(dims: str = "") -> Form:
     """Radians, in [-pi, pi], which is every rotation there is."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         sizes.match(name, array.shape, dims)
-        values = _values(array)
+        values = checks.values_of(array)
         if values is not None and values.size:
             least, most = float(values.min()), float(values.max())
-            if not max(-least, most) <= math.pi + _ROUNDING:
+            if not max(-least, most) <= math.pi + checks.ROUNDING:
                 raise ValueError(
-                    f"{name}: found {_range(least, most)}, accepted are radians in "
-                    f"[-pi, pi]; jnp.deg2rad makes them of degrees"
+                    f"{name}: found {checks.span(least, most)}, accepted are radians "
+                    f"in [-pi, pi]; jnp.deg2rad makes them of degrees"
                 )
-        return _floating(array)
+        return checks.floating(array)
 
     return form
 
@@ -376,7 +373,7 @@ def places(dims: str) -> Form:
     """Whole numbers that say which row or pixel."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         sizes.match(name, array.shape, dims)
         if not jnp.issubdtype(array.dtype, jnp.integer):
             raise ValueError(
@@ -390,7 +387,7 @@ def places(dims: str) -> Form:
 
 def rows(name: str, found: Any, sizes: Sizes) -> jax.Array:
     """An array of rows of anything, `[B, ...]`."""
-    array = _array(name, found)
+    array = checks.array_of(name, found)
     if not array.ndim:
         raise ValueError(f"{name}: found one number, accepted is [B, ...]")
     return jnp.asarray(array)
@@ -427,13 +424,13 @@ def number(interval: str) -> Form:
     bounds = _Interval.of(interval)
 
     def form(name: str, found: Any, sizes: Sizes) -> Any:
-        array = _array(name, found)
+        array = checks.array_of(name, found)
         if array.shape:
             raise ValueError(
                 f"{name}: found shape {array.shape}, accepted is one number"
             )
         if isinstance(found, jax.core.Tracer):
-            return _floating(array)
+            return checks.floating(array)
         value = float(array)
         if not bounds.has(value):
             raise ValueError(
@@ -453,7 +450,7 @@ def whole(low: int | None = None) -> Form:
     """
 
     def form(name: str, found: Any, sizes: Sizes) -> int:
-        check_whole(name, found, low)
+        checks.check_whole(name, found, low)
         return operator.index(found)
 
     return form
@@ -461,7 +458,7 @@ def whole(low: int | None = None) -> Form:
 
 def step(name: str, found: Any, sizes: Sizes) -> Any:
     """Completed steps: a whole number >= 0, of Python or an array `[]`."""
-    array = _array(name, found)
+    array = checks.array_of(name, found)
     if array.shape or not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
             f"{name}: found {array.dtype}{array.shape}, accepted is one whole number"
@@ -524,286 +521,3 @@ def key(name: str, found: Any, sizes: Sizes) -> jax.Array:
             "several"
         )
     return found
-
-
-# What NumPy code asks too: values are at hand there, always.
-
-
-def check_not_bits(name: str, values: np.ndarray) -> None:
-    """Refuse codes of 0 and 1, whose signs say nothing.
-
-    Args:
-        name: of the argument.
-        values: codes, any numbers.
-
-    Raises:
-        ValueError: both 0 and 1 are there, and nothing else.
-    """
-    if not values.size or values.min() != 0 or values.max() != 1:
-        return
-    if ((values == 0) | (values == 1)).all():
-        raise ValueError(
-            f"{name}: found 0 and 1, accepted are numbers whose sign is the bit, or "
-            f"booleans; 2 * {name} - 1 or {name} > 0 makes them"
-        )
-
-
-def bits_of(name: str, found: Any, *, extent: int | None = 2) -> np.ndarray:
-    """Codes from outside as booleans, once they are seen to be codes.
-
-    Args:
-        name: of the argument.
-        found: booleans, or signed numbers whose sign is the bit (0 is +1).
-        extent: axes that there must be; None for one or more.
-
-    Returns:
-        Booleans of the same shape, True for +1.
-
-    Raises:
-        ValueError: another shape, NaN, or numbers of which all signs are the same
-            because something else was meant: 0 and 1, probabilities, packed bytes.
-        ValueError: no numbers, or unsigned ones.
-    """
-    array = host_array(name, found)
-    if (array.ndim != extent) if extent else not array.ndim:
-        raise ValueError(f"{name}: found shape {array.shape}, accepted is [rows, bits]")
-    if array.dtype == bool:
-        return array
-    _check_signed(name, array)
-    if not array.size:
-        return array >= 0
-    least = array.min()
-    if least != least:
-        rows = int(np.isnan(array).reshape(-1, array.shape[-1]).any(axis=1).sum())
-        raise ValueError(f"{name}: found NaN in {rows} rows, accepted are real numbers")
-    if least >= 0:
-        check_not_bits(name, array)
-        most = array.max()
-        whole = np.issubdtype(array.dtype, np.integer)
-        by_chance = array.size < _MANY or array.shape[-1] < _LONG or least == most
-        if (whole and (least, most) != (1, 1)) or not by_chance:
-            raise ValueError(
-                f"{name}: found {_range(float(least), float(most))}, so that every bit "
-                "would be +1; accepted are numbers whose sign is the bit, or booleans "
-                f"({name} > threshold; unpack takes packed codes apart)"
-            )
-    return array >= 0
-
-
-def check_class_dtype(name: str, dtype: Any) -> None:
-    """Refuse what stands alone in a row and is no whole number.
-
-    Args:
-        name: of the argument.
-        dtype: of labels `[B]`.
-
-    Raises:
-        ValueError: it is none of whole numbers.
-    """
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(
-            f"{name}: found one {dtype} a row, accepted are whole class numbers "
-            f"[rows] ({name}.astype(int) makes them) or multi-hot [rows, classes]"
-        )
-
-
-def check_class_range(name: str, values: np.ndarray, count: int | None) -> None:
-    """Refuse class numbers that no class has.
-
-    Args:
-        name: of the argument.
-        values: whole numbers, at least one.
-        count: of the classes; None where it is not known.
-
-    Raises:
-        ValueError: one is negative, or `count` or more.
-    """
-    least, most = int(values.min()), int(values.max())
-    largest = np.iinfo(np.uint32).max if count is None else count - 1
-    if least < 0 or most > largest:
-        raise ValueError(
-            f"{name}: found class numbers {least} to {most}, accepted are 0 to "
-            f"{largest}; an image without a label has a row of zeros in multi-hot "
-            "labels"
-        )
-
-
-def check_width(name: str, shape: tuple[int, ...], values: np.ndarray | None) -> None:
-    """Refuse a column, which is class numbers to some and multi-hot to others.
-
-    Args:
-        name: of the argument.
-        shape: `[rows, classes]`.
-        values: where they are at hand; all ones mean the same to both.
-
-    Raises:
-        ValueError: there is but one column.
-    """
-    if shape[1] == 1 and (values is None or not (values == 1).all()):
-        raise ValueError(
-            f"{name}: found a column [{shape[0]}, 1], accepted are class numbers "
-            f"[rows] ({name}[:, 0] of a column of them) or multi-hot of two classes or "
-            "more"
-        )
-
-
-def check_multi_hot(name: str, values: np.ndarray) -> None:
-    """Refuse rows that are not multi-hot.
-
-    Args:
-        name: of the argument.
-        values: `[rows, classes]`.
-
-    Raises:
-        ValueError: other values than 0 and 1.
-    """
-    odd = (values != 0) & (values != 1)
-    if odd.any():
-        first = values[odd].flat[0]
-        advice = f"; {name} > 0 makes booleans" if first == -1 else ""
-        raise ValueError(
-            f"{name}: found values other than 0 and 1 ({first:g}), accepted is "
-            f"multi-hot [rows, classes] or whole class numbers [rows]{advice}"
-        )
-
-
-def check_whole(name: str, found: Any, low: int | None = None) -> None:
-    """Refuse what is no whole number, or too small a one.
-
-    Args:
-        name: of the argument.
-        found: whatever is there.
-        low: least; None for any.
-
-    Raises:
-        ValueError: it is no whole number; it is below `low`.
-    """
-    least = "" if low is None else f" >= {low}"
-    try:
-        if isinstance(found, bool):
-            raise TypeError
-        value = operator.index(found)
-    except TypeError:
-        raise ValueError(
-            f"{name}: found {found!r}, accepted is a whole number{least}, a Python one"
-        ) from None
-    if low is not None and value < low:
-        raise ValueError(f"{name}: found {value}, accepted is at least {low}")
-
-
-def host_array(name: str, found: Any) -> np.ndarray:
-    """Numbers or booleans from outside as NumPy has them.
-
-    Args:
-        name: of the argument.
-        found: whatever is there.
-
-    Raises:
-        ValueError: no array of numbers, or values that are not at hand.
-    """
-    if isinstance(found, jax.core.Tracer):
-        raise ValueError(
-            f"{name}: found an array without values, accepted is one with; this is "
-            "no function for jit"
-        )
-    values = _values(_array(name, found, on_host=True))
-    assert values is not None
-    return values
-
-
-def _array(name: str, found: Any, *, on_host: bool = False) -> Any:
-    """An array of numbers or booleans, of JAX if it was one, else of NumPy."""
-    if isinstance(found, jax.Array):
-        array: Any = found
-    else:
-        try:
-            array = np.asarray(found)
-        except (TypeError, ValueError):
-            array = np.asarray(None)
-        if array.dtype == object or (
-            array.dtype.kind in "USMmV" and not _narrow(array)
-        ):
-            what = "text" if array.dtype.kind in "US" else type(found).__name__
-            advice = (
-                f"; np.unique({name}, return_inverse=True)[1] makes class numbers"
-                if what == "text"
-                else ""
-            )
-            raise ValueError(
-                f"{name}: found {what}, accepted is an array of numbers{advice}"
-            )
-        if not on_host:
-            _check_fits(name, array)
-    if not _numeric(array.dtype):
-        raise ValueError(f"{name}: found {array.dtype}, accepted are real numbers")
-    return array
-
-
-def _check_fits(name: str, array: np.ndarray) -> None:
-    """Refuse whole numbers that JAX would cut to 32 bits."""
-    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
-        return
-    kept = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
-    if array.min() < kept.min or array.max() > kept.max:
-        raise ValueError(
-            f"{name}: found {_range(array.min(), array.max())}, accepted are whole "
-            f"numbers of {kept.bits} bits"
-        )
-
-
-def _narrow(array: np.ndarray) -> bool:
-    """Whether it is of a type that NumPy itself does not know, as bfloat16."""
-    return jnp.issubdtype(array.dtype, jnp.floating)
-
-
-def _numeric(dtype: Any) -> bool:
-    kinds = (jnp.bool_, jnp.integer, jnp.floating)
-    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
-
-
-def _values(array: Any) -> np.ndarray | None:
-    """The values, or None where they are not at hand."""
-    if isinstance(array, jax.core.Tracer):
-        return None
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return None
-    values = np.asarray(array)
-    # NumPy has no minimum of some narrow types.
-    narrow = values.dtype.kind not in "biuf"
-    return values.astype(np.float32) if narrow else values
-
-
-def _check_signed(name: str, array: Any) -> None:
-    if jnp.issubdtype(array.dtype, jnp.unsignedinteger):
-        raise ValueError(
-            f"{name}: found dtype {array.dtype}, accepted are signed numbers "
-            f"whose sign is the bit, or booleans; {name} == 1 makes booleans of 0 and "
-            "1, unpack takes packed codes apart"
-        )
-
-
-def _floating(array: Any) -> jax.Array:
-    """Whole numbers and booleans as float32, floats as they are."""
-    floating = jnp.issubdtype(array.dtype, jnp.floating)
-    return jnp.asarray(array, None if floating else jnp.float32)
-
-
-def _in_unit(name: str, array: Any, *, any_float: bool = False) -> jax.Array:
-    whole = jnp.issubdtype(array.dtype, jnp.integer) and array.ndim
-    values = _values(array)
-    least, most = (0.0, 0.0)
-    if values is not None and values.size and not any_float:
-        least, most = float(values.min()), float(values.max())
-    if whole or not (least >= -_ROUNDING and most <= 1 + _ROUNDING):
-        found = f"{array.dtype}" if whole else _range(least, most)
-        raise ValueError(
-            f"{name}: found {found}, accepted are floats in [0, 1]; {name} / 255 makes "
-            "them of bytes"
-        )
-    return _floating(array)
-
-
-def _range(least: Any, most: Any) -> str:
-    if least != least:
-        return "NaN"
-    return f"{least:g}" if least == most else f"numbers from {least:g} to {most:g}"
