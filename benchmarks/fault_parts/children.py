@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     seconds: float
     value: Any = None
 
-    def fault(self, *, accepted: tuple[int, ...], lines: int = 12) -> str:
+    def fault(self, *, accepted: tuple[int, ...], lines: int = 16) -> str:
         """What is wrong: a hang, a traceback, another status, too many words."""
         if self.status is None:
             return "hang"

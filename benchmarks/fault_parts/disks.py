@@ -92,7 +92,7 @@ def _training(disk: Path, sizes: Any, wanted: Any) -> dict[str, Any]:
             ended = train(disk / "run", *STEPS, EVERY).end()
         told += ended.status == 2
         most = max(most, ended.err.count("\n"))
-        if fault := ended.fault(accepted=(0, 2), lines=6):
+        if fault := ended.fault(accepted=(0, 2), lines=16):
             faults.append(f"{kilobytes} kB: {fault}")
         faults += _goes_on(disk, wanted)
         _empty(disk)
@@ -131,7 +131,7 @@ def _filling(disk: Path, times: int, wanted: Any) -> dict[str, Any]:
         told += ended.status == 2
         kept += any(p.name.isdecimal() for p in saves.glob("*"))
         most = max(most, ended.err.count("\n"))
-        if fault := ended.fault(accepted=(0, 2), lines=6):
+        if fault := ended.fault(accepted=(0, 2), lines=16):
             faults.append(fault)
         faults += _goes_on(disk, wanted)
         _empty(disk)

@@ -53,8 +53,9 @@ _STATE = "state"
 _ITERATOR = "iterator_"
 _DIGEST = "digest"
 
-# What Orbax, its JSON and TensorStore raise of files that are not what they wrote.
-_OF_DAMAGE = (ValueError, LookupError, TypeError, AttributeError)
+# What says nothing of the files. Orbax, its JSON and TensorStore raise all kinds of
+# others where files are not what they wrote, `Exception` itself among them.
+_NO_DAMAGE = (OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 # Orbax warns of what the options below ask for on purpose.
 _EXPECTED_WARNINGS = (
@@ -88,8 +89,8 @@ class _QuietOrbax(logging.Filter):
         """Whether `record` is printed."""
         if "orbax" not in Path(record.pathname).parts:
             return True
-        # What broke a thread of a save is raised by the next save, or by `wait`.
-        if "_SignalingThread" in str(record.msg):
+        # What broke a save, or a thread of it, is raised by the next one, or by `wait`.
+        if record.exc_info or "_SignalingThread" in str(record.msg):
             return False
         return record.levelno >= logging.WARNING and not str(record.msg).startswith(
             _EXPECTED_WARNINGS
@@ -111,6 +112,7 @@ class Checkpoints:
         self._read_only = read_only
         self._quiet = _QuietOrbax()
         logging.getLogger("absl").addFilter(self._quiet)
+        _drop_late_callbacks()
         try:
             for step in self._damaged_metrics():
                 self._set_aside(DamagedCheckpoint(self._directory, step, "its metric"))
@@ -316,8 +318,9 @@ class Checkpoints:
             raise DamagedCheckpoint(
                 self._directory, step, "its files are incomplete"
             ) from error
-        except _OF_DAMAGE as error:
-            _forget_late_callbacks()
+        except _NO_DAMAGE:
+            raise
+        except Exception as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split()):.80}"
             raise DamagedCheckpoint(self._directory, step, said) from error
         for name, iterator in (iterators or {}).items():
@@ -405,7 +408,7 @@ class Checkpoints:
                     found = _read_json(folder / "metrics", "metrics")[METRIC]
             except FileNotFoundError:
                 continue  # half removed, or of an earlier version
-            except _OF_DAMAGE:
+            except (ValueError, LookupError, TypeError):
                 yield step
             else:
                 if saved != found:
@@ -466,10 +469,10 @@ def _options(read_only: bool, async_save: bool) -> ocp.CheckpointManagerOptions:
 
 
 @functools.cache
-def _forget_late_callbacks() -> None:
+def _drop_late_callbacks() -> None:
     """Keep TensorStore's threads from telling, in a page, what was raised already.
 
-    What fails ends Orbax's event loop while other reads are under way.
+    What fails ends Orbax's event loop while other reads or writes are under way.
     """
     before = sys.unraisablehook
 

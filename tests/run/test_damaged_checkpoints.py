@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import grain
@@ -129,3 +133,35 @@ def test_flipped_bits_never_give_other_numbers(tmp_path):
             assert "\n" not in str(error)
         flip(path, at)
     assert noticed >= 10  # Orbax keeps much twice
+
+
+def test_a_disk_that_fails_within_a_save_is_one_error(tmp_path):
+    """Orbax's threads would fill the screen, while and after it is told."""
+    script = """
+        import errno, resource, sys
+        import jax, jax.numpy as jnp
+        from ssah_jax.run.checkpointing import open_checkpoints
+        with open_checkpoints(sys.argv[1]) as checkpoints:
+            state = {str(i): jnp.ones(9) for i in range(20)}
+            checkpoints.save(1, state, iterators={}, metric=None)
+            checkpoints.wait()
+            large = {k: jax.random.normal(jax.random.key(0), 999) for k in state}
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            try:
+                checkpoints.save(2, large, iterators={}, metric=None)
+                checkpoints.wait()
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "EFBIG\n", "")
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.all_steps() == [1]
