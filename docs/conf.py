@@ -38,7 +38,8 @@ suppress_warnings = ["myst.header"]
 # Notebooks are computed once, and again when they change.
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 600
+nb_execution_in_temp = True
 nb_merge_streams = True
 
 # Docstrings write code between single backticks.
