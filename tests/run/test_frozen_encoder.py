@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from feature_cases import LITE0
+from feature_cases import LITE0, direct
 from PIL import Image
 
 from ssah_jax.data import DataError, SkippedImages
@@ -13,7 +13,7 @@ from ssah_jax.data.given import GivenImages
 from ssah_jax.retrieval.binarisers import Binariser
 from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run.encoder import Encoder, sample_of
-from ssah_jax.run.features import extract, load_extractor
+from ssah_jax.run.features import load_extractor
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (50, 20, 20, 3), np.uint8)
@@ -195,9 +195,7 @@ def test_a_shipped_backbone(tmp_path):
     images = RNG.integers(0, 256, (16, 32, 32, 3), np.uint8)
     codes = encoder.fit(images).transform(images)
     extractor = load_extractor("efficientnet_lite0", str(LITE0))
-    features = np.asarray(
-        extract(extractor.variables, images, backbone="efficientnet_lite0")
-    )
+    features = direct(extractor, images)
     wanted = Binariser.fit(features, kind="itq", bits=8).apply(features)
     assert np.mean(codes == wanted) > 0.97
     encoder.save(tmp_path / "m")
