@@ -10,9 +10,22 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
-from ssah_jax.cli.arguments import add_run, as_images, as_path
+from ssah_jax.cli.arguments import as_images, as_path
+from ssah_jax.cli.encoders import (
+    add_encoder,
+    check_encoder,
+    load_encoder,
+    model_path,
+)
+from ssah_jax.cli.fit import (
+    check_model_path,
+    keep_model,
+    learn,
+    make_encoder,
+    unfinished_path,
+)
 from ssah_jax.cli.several import add_processes
 from ssah_jax.cli.update import Earlier, describe_changes, labels_of
 
@@ -65,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "An image is called by its path as given: a relative one stays relative.\n"
         "Interrupted, the same command goes on where it was."
     )
-    add_run(parser)
+    add_encoder(parser, backbone=True)
     parser.add_argument(
         "images",
         metavar="IMAGES",
@@ -126,6 +139,7 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.data.images import printable
 
     with setting_up():
+        check_encoder(options)
         # All that can be told before the seconds that loading a model takes.
         repeated: list[str] = []
         names = find_and_tell(options.images, repeated)
@@ -133,8 +147,20 @@ def run(options: argparse.Namespace) -> int:
         labels = None
         if options.labels:
             labels = labels_of(names, options.labels, arguments=options.images)
-        encoder = load(options.workdir, options.step)
+        encoder, sample = _encoder(options, names)
         images_as_in_training(encoder, names)
+    if sample:
+        learn(
+            cast("ssah_jax.run.encoder.FrozenEncoder", encoder),
+            sample,
+            out=options.out,
+            seed=options.seed or 0,
+            skip=options.on_error == "skip",
+        )
+        print(
+            f"learnt {options.binarise or 'itq'} of {encoder.bits} bits from "
+            f"{len(sample)} images: {printable(str(model_path(options.out)))}"
+        )
     try:
         summary = encode_images(
             encoder,
@@ -163,22 +189,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def load(
-    workdir: str | os.PathLike[str], step: str = "last"
-) -> "ssah_jax.run.encoder.Encoder":
-    """The encoder of a run, as every command loads it.
+def _encoder(
+    options: argparse.Namespace, names: Sequence[str]
+) -> tuple["ssah_jax.run.encoder.Encoder", list[str]]:
+    """The encoder that options ask for, and images that it has yet to learn from."""
+    from ssah_jax.run.encoder import FrozenEncoder
 
-    Args:
-        workdir: the directory of a run.
-        step: "last", "best", or a step's number.
-
-    Raises:
-        ValueError: no run, or no such checkpoint.
-    """
-    from ssah_jax.run.encoder import load_encoder
-    from ssah_jax.run.workdir import Workdir
-
-    return load_encoder(Workdir(workdir), step)
+    if options.backbone is None:
+        encoder = load_encoder(options)
+        if isinstance(encoder, FrozenEncoder):
+            check_model_path(
+                options.out,
+                fingerprint=encoder.fingerprint,
+                overwrite=options.overwrite,
+            )
+        return encoder, []
+    sample = None
+    if options.fit is not None and not options.fit.isdecimal():
+        sample = find_names([as_images(options.fit)])
+    return make_encoder(options, names, sample)
 
 
 def find_and_tell(arguments: Sequence[str], repeated: list[str]) -> list[str]:
@@ -304,6 +333,7 @@ def encode_images(
     from ssah_jax.data.changes import digest, file_states, stamp_of
     from ssah_jax.data.reading import SkippedImages
     from ssah_jax.data.source import DataError
+    from ssah_jax.run.encoder import FrozenEncoder
 
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error: found {on_error!r}, expected skip or raise")
@@ -315,6 +345,9 @@ def encode_images(
     check_out(path, overwrite=overwrite, update=update)
     if update and processes > 1:
         raise ValueError(f"--update: found {processes} processes, accepted is one")
+    if isinstance(encoder, FrozenEncoder):
+        fingerprint = encoder.fingerprint
+        check_model_path(out, fingerprint=fingerprint, overwrite=overwrite)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(path))
@@ -369,7 +402,10 @@ def encode_images(
                 f"found none of {len(names)} images readable"
                 + (f" (the first: {skipped.reasons[0]})" if skipped.reasons else "")
             )
+        if isinstance(encoder, FrozenEncoder) and jax.process_index() == 0:
+            keep_model(encoder, out)
         writer.finish(order=names if earlier else None)
+        unfinished_path(out).unlink(missing_ok=True)
     return EncodeSummary(
         path=path,
         num_encoded=encoded,

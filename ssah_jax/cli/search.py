@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssah_jax.cli.arguments import add_run, as_images, as_path
-from ssah_jax.cli.encode import find_and_tell, images_as_in_training, load
+from ssah_jax.cli.arguments import as_images, as_path
+from ssah_jax.cli.encode import find_and_tell, images_as_in_training
+from ssah_jax.cli.encoders import add_encoder, check_encoder, load_encoder
 from ssah_jax.cli.found import Hit, QueryResult, as_json, as_table
 from ssah_jax.retrieval.files import CodeFileError
 from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
@@ -25,13 +26,13 @@ _BATCH = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah search`."""
-    add_run(parser)
+    add_encoder(parser)
     parser.add_argument(
         "--index",
         metavar="FILE",
         type=as_path,
         required=True,
-        help="what `ssah index` wrote of codes of the same run and step",
+        help="what `ssah index` wrote of codes of the same model",
     )
     parser.add_argument(
         "queries",
@@ -108,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.run.workdir import write_atomically
 
     with setting_up():
+        check_encoder(options)
         repeated: list[str] = []
         names = find_and_tell(options.queries, repeated)
         if options.html and not Path(options.html).absolute().parent.is_dir():
@@ -120,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
                 index, matching(index, labels=options.label, paths=options.path)
             )
         _check_wanted(index, k=options.k, radius=options.radius)
-        encoder = load(options.workdir, options.step)
+        encoder = load_encoder(options)
         check_fingerprint(index, encoder.fingerprint)
         images_as_in_training(encoder, names)
     skipped = SkippedImages(num_images=len(names), max_share=1.0)

@@ -56,7 +56,8 @@ class Binariser:
     ) -> "Binariser":
         """Learn from the features of some images.
 
-        Kinds, with unit features less their mean but for "sign":
+        Kinds, with unit features less their mean, since features behind a ReLU are
+        nowhere negative:
 
         - "sign": the sign of each number, so that `bits` is D;
         - "lsh": Gaussian directions (Charikar, "Similarity Estimation Techniques from
@@ -79,8 +80,6 @@ class Binariser:
         x = _unit_rows(features)
         number, width = x.shape
         check_fit(number, width, kind=kind, bits=bits)
-        if kind == "sign":
-            return cls(kind, np.zeros(width, np.float32), np.eye(width, dtype="f4"))
         mean = x.mean(axis=0)
         projection = KINDS[kind](x - mean, bits, np.random.default_rng(seed))
         return cls(kind, mean.astype("f4"), projection.astype("f4"))

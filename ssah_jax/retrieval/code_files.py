@@ -352,6 +352,26 @@ def _code_set(table: Any, bits: int, fingerprint: str) -> CodeSet:
     return CodeSet(ids, packed, bits, fingerprint, labels)
 
 
+def read_header(path: Path) -> tuple[int, str]:
+    """Bits and fingerprint of a file of codes, without its rows.
+
+    Raises:
+        CodeFileError: it is absent, damaged or something else.
+    """
+    import pyarrow as pa
+
+    try:
+        with open(path, "rb") as file:
+            parquet = open_parquet(file, path.stat().st_size)
+            return _check_schema(path, parquet.schema_arrow)
+    except CodeFileError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise unusable(
+            path, error, "a file of codes, as `ssah encode` writes"
+        ) from error
+
+
 def read_file(path: Path) -> CodeSet:
     """One file; whether its ids are unique is not looked at."""
     return read_table(path)[1]

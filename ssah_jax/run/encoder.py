@@ -387,6 +387,36 @@ class FrozenEncoder(Encoder):
         """As of `Encoder`."""
         return self.features.image_size, self._resize, 3
 
+    def adopt(self, model: CodeModel) -> bool:
+        """Take a stored binariser, if it is what `fit` would learn.
+
+        Args:
+            model: of anything.
+
+        Returns:
+            Whether backbone, weights, images, kind and bits are the same.
+        """
+        shipped = self.features.extractor
+        mine = (
+            self._name,
+            shipped.sha256 if shipped else "",
+            self.features.image_size,
+            self._resize,
+            self._kind,
+            self._bits_of(self._kind, len(model.binariser.mean)),
+        )
+        theirs = (
+            model.backbone,
+            model.sha256,
+            model.image_size,
+            model.resize,
+            model.binariser.kind,
+            model.binariser.bits,
+        )
+        if mine == theirs:
+            self.model = model
+        return mine == theirs
+
     def check_fit(self, number: int) -> None:
         """Check that so many images are enough, before anything is computed.
 

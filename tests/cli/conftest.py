@@ -5,8 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from search_cases import NUMBER, Run, as_if_trained, call, config
+from search_cases import (
+    NUMBER,
+    SMALL_CODES,
+    Run,
+    as_if_trained,
+    call,
+    config,
+    small_weights,
+)
 
+from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run import evaluators, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
@@ -41,4 +50,14 @@ def encoded(run, tmp_path_factory) -> Path:
 def indexed(encoded) -> Path:
     out = encoded.with_name("photos.index")
     assert call("index", encoded, "--out", out) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def frozen(run, tmp_path_factory) -> Path:
+    """Codes of all photos by a frozen backbone, and their model beside them."""
+    out = tmp_path_factory.mktemp("frozen") / "codes.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_lib, "load_extractor", small_weights)
+        assert call("encode", *SMALL_CODES, run.photos, "--out", out) == 0
     return out

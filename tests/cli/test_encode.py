@@ -298,7 +298,7 @@ def test_what_another_model_left_is_an_error(run, tmp_path, monkeypatch, capsys)
         assert call(*arguments) == 130
     capsys.readouterr()
     other = dataclasses.replace(run.encoder, fingerprint="0" * 16)
-    monkeypatch.setattr(encode_lib, "load", lambda *_: other)
+    monkeypatch.setattr(encode_lib, "load_encoder", lambda *_: other)
     assert "fingerprint" in mistake(capsys, *arguments)
 
 
@@ -308,7 +308,7 @@ def test_a_file_is_replaced_only_when_asked(run, tmp_path, monkeypatch, capsys):
     arguments = ["encode", "--workdir", run.workdir, run.photos, "--out", out]
     with monkeypatch.context() as patch:
         # Before the model is loaded.
-        patch.setattr(encode_lib, "load", None)
+        patch.setattr(encode_lib, "load_encoder", None)
         line = mistake(capsys, *arguments)
     assert line == (
         f"{out}: is there already; bring it up to date with --update, or replace it "

@@ -30,9 +30,9 @@ ORIGINAL = {"data": {"source": "synthetic"}, "eval": {"every": 0}}
 WIDTH = 512
 
 
-def small(source_side: int = 16, **fields) -> Extractor:
+def small(source_side: int = 16, channels: int = 1, **fields) -> Extractor:
     """A backbone that compiles fast, of random weights."""
-    image = jnp.zeros((1, source_side, source_side, 1))
+    image = jnp.zeros((1, source_side, source_side, channels))
     variables = build_backbone("small_conv").init(
         jax.random.key(0), image, domain="clean", train=False
     )

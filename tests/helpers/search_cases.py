@@ -1,20 +1,40 @@
 """A small run as if trained, its images as files, and `ssah` in this process."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import jax
 import numpy as np
+from feature_cases import small
 from PIL import Image
 
 from ssah_jax import cli as commands
 from ssah_jax.cli.found import Hit, QueryResult
 from ssah_jax.config import from_config_dict
+from ssah_jax.networks.weight_tables import WeightsError
 from ssah_jax.run.encoder import RunEncoder, load_encoder
+from ssah_jax.run.features import Extractor, load_extractor
 from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import TrainState
 
 NUMBER = 70
+
+SMALL_CODES = ("--backbone", "small_conv", "--image-size", 16, "--bits", 16)
+"""Codes of a backbone that compiles fast, where `small_weights` is in place."""
+
+
+def small_weights(backbone: str, weights: str = "default") -> Extractor:
+    """In the place of `load_extractor`: has weights of "small_conv" too.
+
+    They are others by another name.
+    """
+    if backbone != "small_conv":
+        return load_extractor(backbone, weights)
+    if weights == "nowhere":
+        raise WeightsError("'nowhere': found no such file, accepted is one")
+    sha256 = hashlib.sha256(weights.encode()).hexdigest()
+    return small(channels=3, weights=weights, sha256=sha256)
 
 
 def config(**data):
