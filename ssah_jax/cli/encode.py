@@ -378,6 +378,7 @@ def encode_images(
             )
         )
         digests: dict[int, tuple[int, bytes]] = {}
+        before = encoder.features.stamps if isinstance(encoder, FrozenEncoder) else {}
 
         def note(index: int, content: bytes) -> None:
             digests[index] = len(content), digest(content)
@@ -389,8 +390,10 @@ def encode_images(
         ):
             ids = [pending[index] for index in indices.tolist()]
             known = [labels.get(name) for name in ids] if labels else None
+            # Of what was read to learn from, as it was then.
             stamps = [
-                stamp_of(states.get(pending[index]), *digests.pop(index))
+                before.get(pending[index])
+                or stamp_of(states.get(pending[index]), *digests.pop(index))
                 for index in indices.tolist()
             ]
             writer.write(ids, codes, labels=known, stamps=stamps)

@@ -108,10 +108,17 @@ def learn(
     from tqdm import tqdm
 
     from ssah_jax.cli.errors import UserError, setting_up
+    from ssah_jax.data.changes import digest, file_states, stamp_of
     from ssah_jax.data.reading import SkippedImages
 
     skipped = SkippedImages(num_images=len(sample), max_share=1.0) if skip else None
     seen: dict[str, np.ndarray] = {}
+    states, stamps = file_states(sample), {}
+
+    def note(index: int, content: bytes) -> None:
+        state = states.get(sample[index])
+        stamps[sample[index]] = stamp_of(state, len(content), digest(content))
+
     with tqdm(
         total=len(sample),
         unit=" images",
@@ -119,7 +126,7 @@ def learn(
         disable=not sys.stderr.isatty(),
     ) as bar:
         for rows, features in encoder.features.compute(
-            encoder.image_files(sample), skipped=skipped
+            encoder.image_files(sample).watched(note), skipped=skipped
         ):
             names = [sample[i] for i in rows.tolist()]
             seen |= zip(names, features, strict=True)
@@ -133,7 +140,7 @@ def learn(
         encoder.fit_features(
             np.stack([*seen.values()]), learnt_from=digest_of(sample, seed)
         )
-        encoder.features.seen = seen
+        encoder.features.seen, encoder.features.stamps = seen, stamps
         encoder.save(unfinished_path(out))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssah_jax.data import ImageSequence, SkippedImages, eval_batches
+from ssah_jax.retrieval.code_files import Stamp
 from ssah_jax.run.features import Extractor, compute_features, feature_width
 
 BATCH = 64
@@ -23,6 +24,7 @@ class FrozenFeatures:
         backbone: an `Extractor`, or a function.
         image_size: S, the side of the square images that it sees, in pixels.
         seen: features `[D]` of images that were seen before, by name.
+        stamps: of the files that these are of, likewise.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class FrozenFeatures:
         """Computes nothing yet."""
         self.backbone, self.image_size = backbone, image_size
         self.seen: Mapping[str, np.ndarray] = {}
+        self.stamps: Mapping[str, Stamp] = {}
 
     @property
     def extractor(self) -> Extractor | None:

@@ -202,3 +202,23 @@ def test_models_that_do_not_fit(run, frozen, encoded, tmp_path, capsys):
         capsys, "encode", *SMALL_CODES, run.photos, "--out", tmp_path / "x.model"
     )
     assert "accepted is another suffix" in line
+
+
+def test_an_update_learns_nothing_new(run, tmp_path, monkeypatch, capsys):
+    """What comes later must be comparable with what is there."""
+    photos = shutil.copytree(run.photos / "0", tmp_path / "photos")
+    out = tmp_path / "codes.parquet"
+    arguments = ["encode", *SMALL_CODES[:-2], "--bits", 4, photos, "--out", out]
+    assert call(*arguments) == 0
+    known = read_codes(out)
+    shutil.copytree(run.photos / "1", photos / "more")
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenEncoder, "fit_features", None)
+        assert call(*arguments, "--update") == 0
+    assert "10 new" in capsys.readouterr().out
+    found = read_codes(out)
+    assert (len(found.ids), found.fingerprint) == (20, known.fingerprint)
+    line = mistake(capsys, *arguments, "--update", "--binarise", "pca")
+    assert "codes.model: found none of this backbone, weights and binariser" in line
+    os.remove(tmp_path / "codes.model")
+    assert "codes.model: found none" in mistake(capsys, *arguments, "--update")

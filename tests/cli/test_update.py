@@ -18,7 +18,7 @@ from ssah_jax.retrieval.code_files import (
     read_table,
     stamps_of,
 )
-from ssah_jax.run.encoder import Encoder
+from ssah_jax.run.encoder import RunEncoder
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def encode(run, *more, out="codes.parquet") -> int:
 def counting(monkeypatch) -> list[str]:
     """Names of the images that are encoded from here on."""
     found: list[str] = []
-    original = Encoder.encode
+    original = RunEncoder.encode
 
     def counted(encoder, images, **options):
         for indices, codes in original(encoder, images, **options):
             found.extend(images.names[index] for index in indices)
             yield indices, codes
 
-    monkeypatch.setattr(Encoder, "encode", counted)
+    monkeypatch.setattr(RunEncoder, "encode", counted)
     return found
 
 
@@ -134,7 +134,7 @@ def test_interrupted_an_update_leaves_the_old_file_whole(run, photos, monkeypatc
             images[row]  # as the encoder reads it
             return codes[images.names[row]]
 
-        patch.setattr(Encoder, "encode", interrupted)
+        patch.setattr(RunEncoder, "encode", interrupted)
         assert encode(run, "--update") == 130
     assert Path("codes.parquet").read_bytes() == before
     encoded = counting(monkeypatch)
@@ -152,7 +152,7 @@ def test_what_was_left_of_a_file_that_changed_is_not_taken(run, photos, monkeypa
             yield np.array([0]), run.codes[:1]
             raise KeyboardInterrupt
 
-        patch.setattr(Encoder, "encode", interrupted)
+        patch.setattr(RunEncoder, "encode", interrupted)
         assert encode(run, out="other.parquet") == 130
     shutil.copy(run.photos / run.names[40], photos / run.names[0])
     encoded = counting(monkeypatch)
@@ -190,7 +190,7 @@ def test_what_an_update_refuses(run, photos, monkeypatch, capsys):
     import dataclasses
 
     another = dataclasses.replace(run.encoder, fingerprint="0" * 16)
-    monkeypatch.setattr(encode_lib, "load", lambda *_: another)
+    monkeypatch.setattr(encode_lib, "load_encoder", lambda *_: another)
     line = mistake(capsys, *arguments, "elsewhere", "--update")
     assert "found codes with fingerprint" in line and "--overwrite" in line
 
