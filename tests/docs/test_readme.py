@@ -59,7 +59,7 @@ def test_numbers_of_readme_are_those_of_the_record():
     assert f"{found['labels_per_class']} labels a class and " in text
     assert f"{found['num_database']:,} images without: " in text
     assert f"`map` {found['map']['trained']:.3f}, where ITQ" in text
-    assert f"pixels has {found['map']['itq']:.3f} " in text
+    assert f"on pixels has {found['map']['itq']:.3f} " in text
 
 
 def test_numbers_of_the_results_are_those_of_the_records():
