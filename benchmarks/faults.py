@@ -41,6 +41,13 @@ def main() -> int:
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART")
     parser.add_argument("--quick", action="store_true", help="a few of each kind")
     parser.add_argument("--only", default="", help="pieces of a part, by commas")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=1e9,
+        metavar="SECONDS",
+        help="no more kills after so long; the record has how many there were",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--python", default="", help="another Python, for pythons")
     parser.add_argument("--record", type=Path, default=RECORD)
@@ -63,6 +70,7 @@ def run(name: str, options: argparse.Namespace) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         pieces = module.run(Path(folder).resolve(), options)
+    # Read now: another part may have ended meanwhile.
     record = json.loads(options.record.read_text()) if options.record.is_file() else {}
     before = record.get(name, {}).get("pieces", {}) if options.only else {}
     about = versions() | {

@@ -157,6 +157,7 @@ def _parents(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any
     train = ["train", "--config=digits", f"--workdir={place / 'run'}", *TRAIN]
     words = [
         *("--config.data.source=folder", f"--config.data.path={inside / 'tags.csv'}"),
+        "--config.data.protocol=pooled",
         *("--config.data.num_queries=4", "--config.data.num_validation=2", "--check"),
         *("--config.labels_per_class=2", "--config.data.channels=1"),
     ]
@@ -277,7 +278,12 @@ def _pages(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]:
         workdir = place / f"run{number}"
         words = [
             *("--config.data.source=folder", f"--config.data.path={data}"),
-            *("--config.steps=2", "--config.data.channels=1", "--config.log_every=1"),
+            *(
+                "--config.data.protocol=pooled",
+                "--config.steps=2",
+                "--config.data.channels=1",
+                "--config.log_every=1",
+            ),
             *("--config.labels_per_class=1", "--config.eval.every=1"),
             f"--config.data.multi_label={number == 1}",
         ]
@@ -358,8 +364,12 @@ def _claims(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]
             )
             ended = ssah(*words, memory=_MEMORY).end(30)
             said[path.name] = f"{_said(ended)} ({ended.seconds:.1f} s)"
-            if fault := ended.fault(accepted=(2,)):
+            # Of what only describes the rows a claim harms nobody: they are checked.
+            harmless = name == "Parquet" and ended.status == 0
+            if fault := ended.fault(accepted=(0, 2) if harmless else (2,)):
                 faults.append(f"{path.name}: {fault}")
+            if harmless and not ended.out.startswith("indexed 40 codes"):
+                faults.append(f"{path.name}: {ended.out}")
     return {"said": said, "memory_bound_MB": _MEMORY >> 20, "faults": faults}
 
 

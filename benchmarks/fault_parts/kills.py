@@ -12,8 +12,8 @@ from fault_parts.children import Child, call, ssah, train
 from fault_parts.outputs import codes_of, run_of, state_of, tree_of
 from fault_parts.scenes import commands, photos, trained
 
-_STEPS = ("--config.steps=40", "--config.log_every=2", "--config.checkpoint_every=2")
-_EVERY = "--config.eval.every=20"
+_STEPS = ("--config.steps=20", "--config.log_every=2", "--config.checkpoint_every=2")
+_EVERY = "--config.eval.every=10"
 
 
 def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -30,7 +30,9 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     for name, devices in (("train", 1), ("train8", 8)):
         if name in wanted:
             kills = 3 if options.quick else 50
-            pieces[name] = _training(folder / name, kills, devices, options.seed)
+            pieces[name] = _training(
+                folder / name, kills, devices, options.seed, options.limit
+            )
             print(name, pieces[name], flush=True)
     others = [n for n in wanted if not n.startswith("train")]
     if others:
@@ -38,15 +40,17 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         known = commands(folder, work, photos(folder / "photos"))
         for name in others:
             kills = 2 if options.quick else 20
-            piece = _command(folder / name, name, known[name], kills, options.seed)
+            piece = _command(folder / name, name, known[name], kills, options)
             pieces[name] = piece
             print(name, piece, flush=True)
     return pieces
 
 
-def _training(folder: Path, kills: int, devices: int, seed: int) -> dict[str, Any]:
+def _training(
+    folder: Path, kills: int, devices: int, seed: int, limit: float
+) -> dict[str, Any]:
     """Half of the kills at any moment, half once a checkpoint is being written."""
-    draw = random.Random(seed)
+    draw, deadline = random.Random(seed), time.monotonic() + limit
     words = (*_STEPS, _EVERY)
     # Twice: the first compiles.
     for name in ("first", "whole"):
@@ -58,14 +62,14 @@ def _training(folder: Path, kills: int, devices: int, seed: int) -> dict[str, An
     found = {"kills": 0, "inside_checkpoint_writes": 0, "runs": 0, "restarts": 0}
     faults: list[str] = []
     number = 0
-    while found["kills"] < kills:
+    while found["kills"] < kills and time.monotonic() < deadline:
         workdir = folder / f"run{number}"
         number += 1
         found["runs"] += 1
         while True:
             child = train(workdir, *words, devices=devices)
             killed, inside = False, False
-            if found["kills"] < kills:
+            if found["kills"] < kills and time.monotonic() < deadline:
                 aimed = draw.random() < 0.5
                 moment = draw.uniform(0, 1.05 * seconds)
                 killed, inside = _kill(child, workdir, aimed, moment, draw)
@@ -101,7 +105,7 @@ def _kill(
     """Kills a training; whether it lived still, and whether it was at a checkpoint."""
     begun = time.monotonic()
     saves = workdir / "checkpoints"
-    writing = draw.randrange(1, 6)  # of the next saves, the one that is hit
+    writing = draw.randrange(1, 5)  # of the next saves, the one that is hit
     seen: set[str] = set()
     while True:
         status = child.poll()
@@ -123,9 +127,14 @@ def _kill(
 
 
 def _command(
-    folder: Path, name: str, words: Callable[[Path], list[Any]], kills: int, seed: int
+    folder: Path,
+    name: str,
+    words: Callable[[Path], list[Any]],
+    kills: int,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
-    draw = random.Random(seed)
+    draw = random.Random(options.seed)
+    deadline = time.monotonic() + options.limit
     for each in ("first", "whole"):
         (folder / each).mkdir(parents=True)
         done = ssah(*words(folder / each)).end()
@@ -134,7 +143,7 @@ def _command(
     wanted = _left(name, folder / "whole")
     found = {"kills": 0, "runs": 0, "with_something_left_behind": 0}
     faults: list[str] = []
-    while found["kills"] < kills and not faults:
+    while found["kills"] < kills and time.monotonic() < deadline and not faults:
         place = folder / f"run{found['runs']}"
         place.mkdir()
         found["runs"] += 1

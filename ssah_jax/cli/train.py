@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah train`."""
     parser.epilog = (
         "The same command in the same workdir resumes a run that was interrupted. On\n"
-        "Ctrl-C, SIGTERM and SIGUSR1 it saves a checkpoint and stops."
+        "Ctrl-C, SIGTERM, SIGUSR1 and when its terminal closes it saves a checkpoint\n"
+        "and stops."
     )
     add_config(parser)
     parser.add_argument(

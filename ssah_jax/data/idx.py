@@ -25,6 +25,8 @@ _TYPE_NAMES = {
     0x0E: "float64",
 }
 _UINT8 = 0x08
+# What gzip makes of the same byte again and again.
+_MOST_TIMES = 1032
 
 
 def read_idx(path: str | pathlib.Path, *, dims: int) -> UInt8[np.ndarray, "..."]:
@@ -42,8 +44,8 @@ def read_idx(path: str | pathlib.Path, *, dims: int) -> UInt8[np.ndarray, "..."]
             unsigned bytes, or is shorter or longer than its header says.
     """
     path = pathlib.Path(path)
-    content = _read_bytes(path)
     header = 4 * (1 + dims)
+    content, more = _read_bytes(path, header)
     if len(content) < header:
         raise DataError(
             f"{path}: found {len(content)} bytes, expected an IDX header of {header}"
@@ -65,7 +67,7 @@ def read_idx(path: str | pathlib.Path, *, dims: int) -> UInt8[np.ndarray, "..."]
         )
     if len(content) - header != size:
         raise DataError(
-            f"{path}: found {len(content) - header} bytes after the header, "
+            f"{path}: found {more}{len(content) - header} bytes after the header, "
             f"expected {size} ({_times(shape)})"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
@@ -115,13 +117,25 @@ def _find_idx(directory: pathlib.Path, stem: str, *, dims: int) -> pathlib.Path:
     )
 
 
-def _read_bytes(path: pathlib.Path) -> bytes:
-    """The file's content, decompressed where its name says so."""
+def _read_bytes(path: pathlib.Path, header: int) -> tuple[bytes, str]:
+    """The file's content, decompressed where its name says so.
+
+    Of what is compressed, no more than one byte beyond what the header claims: it could
+    be larger than any memory.
+
+    Returns:
+        The content, and words that say if there is more of it.
+    """
     try:
         if path.suffix == ".gz":
+            most = _MOST_TIMES * path.stat().st_size
             with gzip.open(path, "rb") as file:
-                return file.read()
-        return path.read_bytes()
+                start = file.read(header)
+                sides = [start[at : at + 4] for at in range(4, header, 4)]
+                wanted = math.prod(int.from_bytes(side, "big") for side in sides)
+                rest = file.read(min(wanted + 1, most))
+            return start + rest, "at least " if len(rest) > wanted else ""
+        return path.read_bytes(), ""
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: found a corrupt or truncated gzip stream ({error}), "

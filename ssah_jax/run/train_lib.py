@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -487,10 +488,11 @@ def _strip_drawer(run: Run) -> Callable[[TrainState], bytes]:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT, SIGTERM and SIGUSR1 into a request that is read between steps.
+    """Turn SIGINT, SIGTERM, SIGUSR1 and SIGHUP into a request, read between steps.
 
     A second Ctrl-C acts as it would have without this. Schedulers send SIGUSR1 before a
-    time limit and SIGTERM at it: one after the other is the same request.
+    time limit and SIGTERM at it: one after the other is the same request. SIGHUP says
+    that the terminal is gone, to which nothing can be printed; `nohup` ignores it.
     """
     received: list[int] = []
     previous: dict[int, Any] = {}
@@ -499,11 +501,16 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         received.append(number)
         if number == signal.SIGINT:
             signal.signal(number, previous[number])
+        if number == getattr(signal, "SIGHUP", None):
+            for stream in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
-    numbers = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", None)]
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
     try:
-        for number in filter(None, numbers):
-            previous[number] = signal.signal(number, request)
+        for number in (getattr(signal, name, None) for name in names):
+            if number and signal.getsignal(number) != signal.SIG_IGN:
+                previous[number] = signal.signal(number, request)
     except ValueError:  # Not in the main thread, where signals do not arrive.
         previous.clear()
     try:

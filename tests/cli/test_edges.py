@@ -1,12 +1,15 @@
 """Edges of the command line: terminals, pipes, paths, disks, interruptions."""
 
 import errno
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import termios
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -276,7 +279,13 @@ def test_interrupts_end_every_command(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "sent", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGUSR1, signal.SIGTERM]]
+    "sent",
+    [
+        [signal.SIGINT],
+        [signal.SIGTERM],
+        [signal.SIGHUP],
+        [signal.SIGUSR1, signal.SIGTERM],
+    ],
 )
 def test_signals_ask_training_to_stop(sent):
     before = [signal.getsignal(number) for number in sent]
@@ -286,6 +295,50 @@ def test_signals_ask_training_to_stop(sent):
             signal.raise_signal(number)
         assert stopped()
     assert [signal.getsignal(number) for number in sent] == before
+
+
+def test_nohup_is_heeded():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with train_lib._stop_requests() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopped()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_closes_asks_training_to_stop():
+    """Nothing that is printed afterwards is an error."""
+    code = """
+        import os, signal, sys
+        from ssah_jax.run import train_lib
+        with train_lib._stop_requests() as stopped:
+            print("ready", flush=True)
+            while not stopped():
+                signal.pause()
+            print("a line", flush=True)
+            print("a line", file=sys.stderr, flush=True)
+        os.write(int(sys.argv[1]), b"done")
+    """
+    read, write = os.pipe()
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(write)],
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        pass_fds=[write],
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(write)
+        os.close(theirs)
+        assert os.read(ours, 100).startswith(b"ready")
+        os.close(ours)
+        assert process.wait(60) == 0
+    assert os.read(read, 100) == b"done"
+    os.close(read)
 
 
 def test_a_second_ctrl_c_ends_at_once():
