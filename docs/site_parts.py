@@ -31,14 +31,12 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The sections, in the order of `ssah --help`."""
-        found: list[nodes.Node] = []
-        for name in cli.COMMANDS:
-            title = f"ssah {name}"
-            section = nodes.section(ids=[nodes.make_id(title)], names=[title])
-            section += nodes.title(text=title)
-            section += nodes.literal_block(text=_help(name), language="text")
-            found.append(section)
-        return found
+        return [
+            _section(
+                f"ssah {name}", [nodes.literal_block(text=_help(name), language="text")]
+            )
+            for name in cli.COMMANDS
+        ]
 
 
 def _help(name: str) -> str:
@@ -61,22 +59,28 @@ class Room(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Markdown with a block for autodoc in each section."""
+        """The docstring of the room, and the sections."""
         room = importlib.import_module(self.arguments[0])
         files: dict[str, list[str]] = {}
         for name in _public(room):
             files.setdefault(_file(room, name), []).append(name)
-        text = []
+        found = self.parse_text_to_nodes(_docstring(room))
         for file, names in files.items():
-            if file != room.__name__:
-                title = _docstring(importlib.import_module(file)).partition("\n\n")[0]
-                text.append(f"## {' '.join(title.split()).rstrip('.')}")
             blocks = "\n".join(_autodoc(room, file, name) for name in names)
-            text.append(f"```{{eval-rst}}\n{blocks}\n```")
-        return [
-            *self.parse_text_to_nodes(_docstring(room)),
-            *self.parse_text_to_nodes("\n\n".join(text), allow_section_headings=True),
-        ]
+            parsed = self.parse_text_to_nodes(f"```{{eval-rst}}\n{blocks}\n```")
+            if file == room.__name__:
+                found += parsed
+                continue
+            first = _docstring(importlib.import_module(file)).partition("\n\n")[0]
+            found.append(_section(" ".join(first.split()).rstrip("."), parsed))
+        return found
+
+
+def _section(title: str, content: list[nodes.Node]) -> nodes.section:
+    section = nodes.section(ids=[nodes.make_id(title)], names=[title])
+    section += nodes.title(text=title)
+    section += content
+    return section
 
 
 def _public(room: types.ModuleType) -> list[str]:
@@ -140,9 +144,9 @@ class Records(SphinxDirective):
             seeds = record.get("seeds", record.get("seed", ""))
             if isinstance(seeds, list):
                 seeds = ", ".join(map(str, seeds))
-            versions = record["versions"]
+            versions = record.get("versions", {})
             link = f"[{path.stem}]({os.path.relpath(path, here)})"
-            made = [versions[word] for word in ("jax", "python", "device")]
+            made = [versions.get(word, "") for word in ("jax", "python", "device")]
             rows.append(f"| {' | '.join([link, str(seeds), *made])} |")
         return self.parse_text_to_nodes("\n".join(rows))
 
@@ -189,7 +193,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("room", Room)
     app.add_directive("records", Records)
     app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
-    app.connect("autodoc-process-docstring", _docstrings)
+    # After napoleon.
+    app.connect("autodoc-process-docstring", _docstrings, priority=900)
     app.connect("autodoc-skip-member", _skips)
     app.connect("source-read", _links_of_the_repository)
     return {"parallel_read_safe": True}

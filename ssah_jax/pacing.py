@@ -12,7 +12,7 @@ from ssah_jax.similarity import cosine, unit_rows
 from ssah_jax.types import PaceState
 
 LARGEST = 0.5
-"""Of thresholds: the share of bits that a code of chance has wrong."""
+"""The largest threshold, the share of bits that a code of chance has wrong."""
 
 
 def bit_flips(
