@@ -181,7 +181,7 @@ def _layout(
         )
     if others:
         _refuse_parts_in_classes(path, others)
-        return {"all": ""}, unlabelled, []
+        return {"all": ""}, unlabelled, _same_inside(path, others)
     if not parts:
         raise DataError(
             f"{where}: found nothing but unlabelled images, expected labelled images "
@@ -236,6 +236,29 @@ def _refuse_parts_in_classes(path: pathlib.Path, classes: Sequence[str]) -> None
                 f"{printable(str(path))}: found parts inside of a folder ({found}), "
                 f"expected {_ACCEPTED}{_inside(path, [name])}"
             )
+
+
+def _same_inside(path: pathlib.Path, classes: Sequence[str]) -> Sequence[str]:
+    """A note where all folders hold the same folders: which of both are the classes?
+
+    Raises:
+        DataError: they hold at least as many as they are, such as `fold1/CAT/`,
+            `fold1/DOG/`, `fold2/CAT/` and `fold2/DOG/`: parts by words of their own.
+    """
+    inside = [set(folders_in(path / name, PassedOver())) for name in classes]
+    inner = sorted(inside[0])
+    if len(classes) < 2 or len(inner) < 2 or any(each != inside[0] for each in inside):
+        return []
+    if any(find_images(path / name, recursive=False) for name in classes):
+        return []
+    what = f"the same folders{_listing(inner)} in each of{_listing(classes)}"
+    if len(inner) < len(classes):
+        return [f"{what}: these are taken for the classes"]
+    raise DataError(
+        f"{printable(str(path))}: found {what}, expected classes that are no parts of "
+        "a split; call parts train, test, validation or database, or list the images "
+        "in a table if these are the classes"
+    )
 
 
 def _inside(path: pathlib.Path, names: Sequence[str]) -> str:

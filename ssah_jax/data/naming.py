@@ -91,6 +91,20 @@ def look_alikes(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(g) for key, g in groups.items() if key and len(g) > 1]
 
 
+def twin_numbers(names: Sequence[str]) -> tuple[str, ...]:
+    """Two names that are one whole number, such as 3 and 3.0; empty where none are.
+
+    Tables turn the numbers of a column into such with decimals where one is absent.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        if found := re.fullmatch(r"([0-9]+)(\.0*)?", name.strip()):
+            other = first.setdefault(found[1], name)
+            if other != name:
+                return other, name
+    return ()
+
+
 def _skeleton(name: str) -> str:
     letters = unicodedata.normalize("NFKD", name).casefold().translate(_TWINS)
     kept = "".join(c for c in letters if c.isalnum())

@@ -13,12 +13,19 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from ssah_jax.data.finding import describe_passed_over
-from ssah_jax.data.naming import check_different, look_alikes, part_of
+from ssah_jax.data.naming import (
+    check_different,
+    look_alikes,
+    part_of,
+    twin_numbers,
+)
 from ssah_jax.data.source import DataError, Source
 from ssah_jax.data.splits import Split
 
 _LARGEST, _SMALLEST = 4, 2
 _MAX_NAMED = 5
+# What programs write where a value is absent.
+_ABSENT = {"nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a", "undefined"}
 _ROLES = ("query", "validation", "labelled", "unlabelled", "database")
 # An image of a class with so much fewer images than the largest is easily forgotten.
 _IMBALANCE = 10
@@ -143,13 +150,18 @@ def check_sense(source: Source, split: Split | None = None) -> None:
 
     Raises:
         DataError: one line: class names that differ only in case, blanks or Unicode
-            form; classes called like the parts of a split; fewer than two classes with
-            an image; no two images of one class; no query that the database can
-            answer; or queries of the test part with a class that no other part has, in
-            a set with one label an image.
+            form, or are one number; classes called like the parts of a split; fewer
+            than two classes with an image; no two images of one class; no query that
+            the database can answer; or queries of the test part with a class that no
+            other part has, in a set with one label an image.
     """
     where = source.name
     check_different(source.class_names, where=where)
+    if twins := twin_numbers(source.class_names):
+        raise DataError(
+            f"{where}: found the class names {twins[0]!r} and {twins[1]!r}, one number "
+            "written in two ways, expected one name for one class"
+        )
     parts = {name: part_of(name) for name in source.class_names}
     if all(parts.values()) and len(set(parts.values())) > 1:
         raise DataError(
@@ -204,6 +216,23 @@ def _class_sizes(source: Source) -> np.ndarray:
 def _warnings(source: Source, class_sizes: Mapping[str, int]) -> Iterator[str]:
     for group in look_alikes(source.class_names)[:_MAX_NAMED]:
         yield f"class names that look alike: {', '.join(map(repr, group))}"
+    absent = [name for name in source.class_names if name.casefold() in _ABSENT]
+    if absent:
+        yield (
+            f"classes called {_few(absent)}: if that is how a table writes an absent "
+            "value, leave the cell empty"
+        )
+    folded = {name.casefold() for name in source.class_names}
+    joined = [
+        name
+        for name in source.class_names
+        if len(words := name.casefold().split()) > 1 and folded.issuperset(words)
+    ]
+    if joined:
+        yield (
+            f"class names made of others: {_few(joined)}; data.separator=' ' takes "
+            "tags with blanks between them apart"
+        )
     named = [name for name in source.class_names if part_of(name)]
     if named and len(named) < len(source.class_names):
         yield f"classes called like parts of a split: {_few(named)}"

@@ -1,7 +1,9 @@
 """Where codes and indices lie: names and shards of files, errors, writing in safety."""
 
 import contextlib
+import glob
 import os
+import platform
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +33,30 @@ def synced(path: Path) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def temporary_path(path: Path) -> Path:
+    """Where to write what is to replace `path` once it is complete.
+
+    Hidden, beside it, of this process alone. What processes of this machine left there
+    when they were killed is removed.
+    """
+    start = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        process = left.name.removeprefix(start).removesuffix(".tmp")
+        if process.isdecimal() and not _runs(int(process)):
+            left.unlink(missing_ok=True)
+    return path.with_name(f"{start}{os.getpid()}.tmp")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of somebody else
+        return True
+    return True
 
 
 def unusable(path: Path, error: Exception, expected: str) -> CodeFileError:

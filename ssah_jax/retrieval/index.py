@@ -30,7 +30,6 @@ import functools
 import io
 import json
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -53,6 +52,7 @@ from ssah_jax.retrieval.files import (
     PathLike,
     one_line,
     synced,
+    temporary_path,
     unusable,
 )
 from ssah_jax.similarity import checks
@@ -248,7 +248,7 @@ class Index:
         kinds = {"id": pa.string(), "labels": pa.list_(pa.string())}
         rows = io.BytesIO()
         pq.write_table(pa.Table.from_pydict(columns, schema=pa.schema(kinds)), rows)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = temporary_path(path)
         try:
             # `ZipInfo` has no time stamp: the file says nothing of when and where.
             with synced(temporary) as file, zipfile.ZipFile(file, "w") as archive:

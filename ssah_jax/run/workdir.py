@@ -32,6 +32,7 @@ from jaxtyping import Float32
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config
 from ssah_jax.data.sealed import unsealed
+from ssah_jax.retrieval.files import temporary_path
 
 
 class WorkdirError(ValueError):
@@ -347,7 +348,7 @@ class Workdir:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see the old content or the new, never half."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         temporary.write_bytes(data)
         temporary.replace(path)

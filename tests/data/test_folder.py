@@ -423,3 +423,21 @@ def test_copies_in_the_database_are_the_images_of_the_other_parts(tmp_path):
         "retrieval/b/9.jpg": "b",
     }
     assert "1 copies in retrieval/ of others" in source.notes
+
+
+def test_folders_that_all_hold_the_same_folders(tmp_path):
+    """Parts of a split by words that nobody knows; or views of each class."""
+    split = [f"{fold}/{name}/1.png" for fold in ("f1", "f2") for name in ("cat", "dog")]
+    touch(tmp_path / "split", *split)
+    with pytest.raises(DataError, match=r"same folders \(cat, dog\) in each of \(f1,"):
+        folder.image_folder(tmp_path / "split")
+    views = [f"{name}/{view}/1.png" for name in "abc" for view in ("front", "side")]
+    touch(tmp_path / "views", *views)
+    found = folder.image_folder(tmp_path / "views")
+    assert found.class_names == ("a", "b", "c")
+    assert found.notes == (
+        "the same folders (front, side) in each of (a, b, c): these are taken for the "
+        "classes",
+    )
+    touch(tmp_path / "views", "c/loose.png")
+    assert folder.image_folder(tmp_path / "views").notes == ()

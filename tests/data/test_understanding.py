@@ -1,9 +1,11 @@
 """What was understood of a data set: what is told, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from ssah_jax.data.naming import look_alikes, part_of
+from ssah_jax.data.naming import look_alikes, part_of, twin_numbers
 from ssah_jax.data.near_copies import fingerprint, nearest_copies
 from ssah_jax.data.protocols import make_split
 from ssah_jax.data.source import DataError, Source
@@ -222,3 +224,26 @@ def test_near_copies_are_found_and_nothing_else():
     assert found.tolist() == [3, 5, 7, 9, -1, -1]
     grey = fingerprint(images[0][:, :, :1])
     assert grey.thumbnail.shape == (256,)
+
+
+def test_one_number_in_two_spellings_is_no_two_classes():
+    assert twin_numbers(["1", "2", "10", "01"]) == ()
+    assert twin_numbers(["2", "1.0", "1"]) == ("1.0", "1")
+    source = source_of("aabbcc", names=["a", "b", "c"])
+    source = dataclasses.replace(source, class_names=("1", "1.0", "2"))
+    with pytest.raises(DataError, match=r"names '1' and '1\.0', one number written"):
+        understand(source)
+
+
+@pytest.mark.parametrize(
+    ("names", "warning"),
+    [
+        (("cat", "nan", "owl"), "classes called nan: if that is how a table writes an"),
+        (("sea", "sea sand", "sand"), "class names made of others: sea sand; data.sep"),
+        (("dog", "hot dog", "none of these"), None),
+    ],
+)
+def test_names_that_are_probably_none(names, warning):
+    source = source_of("aabbcc", names=["a", "b", "c"])
+    told = understand(dataclasses.replace(source, class_names=names))
+    assert [w[: len(warning or "")] for w in told.warnings] == [warning] * bool(warning)

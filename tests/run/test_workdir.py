@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
+import platform
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -123,6 +126,23 @@ def test_atomic_write_replaces_whole_files(tmp_path):
     write_atomically(path, b"new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    path = tmp_path / "results[1].json"
+    host, ours = platform.node(), f".{path.name}.{platform.node()}-"
+    left = tmp_path / f"{ours}{process.pid}.tmp"
+    kept = [
+        tmp_path / f"{ours}{os.getppid()}.tmp",  # under way
+        tmp_path / f".{path.name}.not{host}-{process.pid}.tmp",  # of another machine
+        tmp_path / f".other.json.{host}-{process.pid}.tmp",
+    ]
+    for each in (left, *kept):
+        each.write_text("half")
+    write_atomically(path, "new")
+    assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
