@@ -74,6 +74,11 @@ COMMANDS = {
         "find the indexed images nearest to a query image",
         "--workdir RUN --index photos.index query.jpg -k 10 --html found.html",
     ),
+    "export": Command(
+        "write a trained encoder as StableHLO, ONNX or safetensors",
+        "--workdir RUN --to onnx --out encoder.onnx",
+        compiles=True,
+    ),
     "weights": Command(
         "download weights that others trained, and verify them",
         "hf:timm/resnet50.a1_in1k --out resnet50.safetensors",

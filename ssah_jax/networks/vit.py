@@ -129,7 +129,7 @@ class VisionTransformer(nn.Module):
         rows, columns = x.shape[1:3]
         place = resize_positions(place, self.grid, rows, columns)
         x = x.reshape(x.shape[0], rows * columns, self.width)
-        token = jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, self.width))
+        token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
         x = jnp.concatenate([token, x], axis=1) + place.astype(x.dtype)
         x = end_stage(x, 0, self.frozen)
         for i in range(self.depth):

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -24,6 +24,12 @@ from ssah_jax.retrieval.binarisers import Binariser, check_fit, check_kind
 from ssah_jax.run import checkpointing, parallel
 from ssah_jax.run.code_batches import code_batches
 from ssah_jax.run.code_model import CodeModel
+from ssah_jax.run.encoder_file import (
+    EncoderFileError,
+    StoredEncoder,
+    is_encoder_file,
+    read_encoder_file,
+)
 from ssah_jax.run.features import Extractor, load_extractor
 from ssah_jax.run.frozen_features import BATCH, FeatureFunction, FrozenFeatures
 from ssah_jax.run.workdir import ModelInfo, Workdir
@@ -146,8 +152,11 @@ class Encoder(abc.ABC):
         *,
         backbone: FeatureFunction | None = None,
         weights: str | os.PathLike[str] | None = None,
-    ) -> "FrozenEncoder":
-        """The encoder in a file that `save` or `ssah encode --backbone` wrote.
+    ) -> "Encoder":
+        """The encoder in a file.
+
+        That is one that `save` or `ssah encode --backbone` wrote, or `ssah export --to
+        safetensors` of a trained run.
 
         Args:
             path: the file.
@@ -157,6 +166,8 @@ class Encoder(abc.ABC):
         Raises:
             ValueError: the file cannot be used, or weights or function are others.
         """
+        if is_encoder_file(Path(path)):
+            return RunEncoder.of_stored(read_encoder_file(Path(path)))
         return FrozenEncoder.of_model(
             CodeModel.load(path), backbone=backbone, weights=weights
         )
@@ -301,6 +312,36 @@ class RunEncoder(Encoder):
             config=config,
             skipped=skipped,
         )
+
+    def stored(self, *, measured: Mapping[str, Any] | None = None) -> StoredEncoder:
+        """What is written to a file of it.
+
+        Args:
+            measured: figures of its evaluation to go with it.
+        """
+        params, stats = jax.device_get((self.state.teacher, self.state.teacher_stats))
+        return StoredEncoder(
+            self.config, self.info, params, stats, self.fingerprint, measured or {}
+        )
+
+    @staticmethod
+    def of_stored(stored: StoredEncoder) -> "RunEncoder":
+        """The encoder of such a file; of its state there is only the teacher.
+
+        Raises:
+            EncoderFileError: it is not what its fingerprint says.
+        """
+        nothing = dict.fromkeys(TrainState.__dataclass_fields__)
+        teacher, stats = parallel.replicate((stored.params, stored.stats))
+        nothing |= {"teacher": teacher, "teacher_stats": stats}
+        state = TrainState(**nothing)  # type: ignore[arg-type]
+        found = _fingerprint(stored.config, stored.info, state)
+        if found != stored.fingerprint:
+            raise EncoderFileError(
+                f"encoder: found the fingerprint {found}, accepted is the "
+                f"{stored.fingerprint} that its file names: it is damaged"
+            )
+        return RunEncoder(stored.config, stored.info, state, found)
 
 
 class FrozenEncoder(Encoder):

@@ -14,7 +14,12 @@ from ssah_jax.method.steps import hnet_variables
 from ssah_jax.networks import backbone_scope, pretrained
 from ssah_jax.networks.backbones import SPECS, build_backbone
 from ssah_jax.networks.weight_tables import WeightsError, convert
-from ssah_jax.run.encoder import load_encoder
+from ssah_jax.run.encoder import RunEncoder, load_encoder
+from ssah_jax.run.encoder_file import (
+    StoredEncoder,
+    is_encoder_file,
+    read_encoder_file,
+)
 from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import Params
 
@@ -53,6 +58,11 @@ def load_backbone(config: Config, image_shape: tuple[int, int, int]) -> Starting
         if (path / "config.json").is_file():
             variables = _of_run(Workdir(path), config)
             sha256 = _digest(variables)
+        elif is_encoder_file(path):
+            stored = read_encoder_file(path)
+            RunEncoder.of_stored(stored)
+            variables = _of_encoder(stored, path, config)
+            sha256 = pretrained.digest(path)
         else:
             check_others_weights(config.hnet)
             network = build_backbone(
@@ -71,12 +81,17 @@ def load_backbone(config: Config, image_shape: tuple[int, int, int]) -> Starting
 
 def _of_run(workdir: Workdir, config: Config) -> Params:
     """The backbone of the teacher of a run's last checkpoint."""
-    found = workdir.read_config()
+    return _of_encoder(load_encoder(workdir).stored(), workdir.path, config)
+
+
+def _of_encoder(stored: StoredEncoder, where: Path, config: Config) -> Params:
+    """The backbone of an encoder that others trained, if it is the one asked for."""
+    found = stored.config
     theirs, ours = _identity(found.hnet), _identity(config.hnet)
     for name, value in theirs.items():
         if value != ours.get(name, value):
             raise WeightsError(
-                f"{workdir.path}: hnet.{name} is {value!r} there, accepted is "
+                f"{where}: hnet.{name} is {value!r} there, accepted is "
                 f"{ours[name]!r} as here"
             )
     seen, wanted = build_hnet(found), build_hnet(config)
@@ -84,13 +99,12 @@ def _of_run(workdir: Workdir, config: Config) -> Params:
         there, here = getattr(seen, name), getattr(wanted, name)
         if there != here:
             raise WeightsError(
-                f"{workdir.path}: images were normalised by the {name} {there} there, "
+                f"{where}: images were normalised by the {name} {there} there, "
                 f"accepted is {here} as here"
             )
-    state = load_encoder(workdir).state
     scope = backbone_scope(config.hnet.backbone)
-    both = {"params": state.teacher, "batch_stats": state.teacher_stats}
-    return {kind: jax.device_get(tree.get(scope, {})) for kind, tree in both.items()}
+    both = {"params": stored.params, "batch_stats": stored.stats}
+    return {kind: tree.get(scope, {}) for kind, tree in both.items()}
 
 
 def _identity(hnet: HNetConfig) -> dict[str, object]:

@@ -41,6 +41,17 @@ class WorkdirError(ValueError):
 
 _LOCK = ".lock"
 
+_FIGURES = (
+    "map",
+    "map_stable",
+    "num_query",
+    "num_database",
+    "num_labelled",
+    "protocol",
+    "split_digest",
+    "steps",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
@@ -338,6 +349,15 @@ class Workdir:
         # Names of files need not be text.
         content = "".join(line + "\n" for line in lines)
         write_atomically(path, content.encode(errors="backslashreplace"))
+
+    def read_measured(self) -> dict[str, Any]:
+        """The figures of `results.json` that one names a run by; empty without it.
+
+        Raises:
+            WorkdirError: it is not what was written.
+        """
+        found = self.read_results() if self.results.exists() else {}
+        return {name: found[name] for name in _FIGURES if name in found}
 
     def seconds_at(self, step: int) -> float:
         """Seconds of training until a step, by the last line at or before it."""

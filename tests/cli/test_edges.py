@@ -203,6 +203,7 @@ PATHS = {
     "encode": ["--workdir", "--out", "IMAGES"],
     "index": ["--out", "CODES"],
     "search": ["--workdir", "--index", "--html", "--root", "QUERY"],
+    "export": ["--workdir", "--out"],
     "weights": ["--out", "WEIGHTS"],
 }
 

@@ -1,0 +1,123 @@
+"""A trained encoder as one file of safetensors: parameters, and in its header the rest.
+
+The header has configuration, preprocessing, class names and fingerprint, so the file
+needs neither a run nor this package to be read by others; here it is an encoder again,
+and `config.hnet.weights` takes its backbone.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+
+from ssah_jax import config as config_lib
+from ssah_jax.config import Config
+from ssah_jax.data.images import printable
+from ssah_jax.networks.pretrained import read_tensors, write_tensors
+from ssah_jax.run.workdir import ModelInfo
+from ssah_jax.types import Params
+
+_ENTRY = "ssah_encoder"
+_VERSION = 1
+_KINDS = ("params", "batch_stats")
+
+
+class EncoderFileError(ValueError):
+    """A file is no encoder, or a damaged one."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredEncoder:
+    """What lies in the file.
+
+    Attributes:
+        config: of the run, but for where its data lay.
+        info: of the run.
+        params: H-Net's, of the teacher.
+        stats: their running statistics.
+        fingerprint: of the encoder.
+        measured: figures of its evaluation, by key of `results.json`; may be empty.
+    """
+
+    config: Config
+    info: ModelInfo
+    params: Params
+    stats: Params
+    fingerprint: str
+    measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Writes the file, whole or not at all.
+
+        Raises:
+            WeightsError: it cannot be written.
+        """
+        # Where somebody's photographs lay is nobody's business.
+        data = dataclasses.replace(self.config.data, path="", images="")
+        config = dataclasses.replace(self.config, data=data)
+        header = {
+            "version": _VERSION,
+            "fingerprint": self.fingerprint,
+            "preprocessing": {
+                "image_shape": self.info.image_shape,
+                "resize": config.data.resize,
+                "crop_size": config.data.crop_size,
+                "channels": "grey" if self.info.image_shape[2] == 1 else "RGB",
+                "scale": "uint8 / 255",
+            },
+            "info": dataclasses.asdict(self.info),
+            "config": json.loads(config_lib.to_json(config)),
+            "measured": dict(self.measured),
+        }
+        trees = dict(zip(_KINDS, (self.params, self.stats), strict=True))
+        tensors = {k: np.asarray(x) for k, x in flatten_dict(trees, sep="/").items()}
+        metadata = {_ENTRY: json.dumps(header, sort_keys=True), "format": "pt"}
+        write_tensors(path, tensors, metadata=metadata)
+
+
+def is_encoder_file(path: Path) -> bool:
+    """Whether `StoredEncoder.write` wrote the file, by its header."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_encoder_file(path: Path) -> StoredEncoder:
+    """Reads what `StoredEncoder.write` wrote.
+
+    Raises:
+        EncoderFileError: the file is something else, or damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {})[_ENTRY])
+        if header["version"] != _VERSION:
+            raise ValueError(
+                f"version {header['version']!r} of the format, not {_VERSION}"
+            )
+        info = header["info"]
+        height, width, channels = info.pop("image_shape")
+        trees = unflatten_dict(read_tensors(path), sep="/")
+        return StoredEncoder(
+            config=config_lib.from_json(json.dumps(header["config"])),
+            info=ModelInfo(
+                (height, width, channels), tuple(info.pop("class_names")), **info
+            ),
+            params=trees.pop("params"),
+            stats=trees.pop("batch_stats", {}),
+            fingerprint=header["fingerprint"],
+            measured=header["measured"],
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise EncoderFileError(
+            f"{printable(str(path))}: found {type(error).__name__} "
+            f"({printable(str(error))}), accepted is what `ssah export --to "
+            "safetensors` wrote"
+        ) from None
