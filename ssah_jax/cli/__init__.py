@@ -79,6 +79,15 @@ COMMANDS = {
         "--workdir RUN --to onnx --out encoder.onnx",
         compiles=True,
     ),
+    "duplicates": Command(
+        "find groups of images with like codes",
+        "photos.index --distance 2 --html duplicates.html",
+    ),
+    "serve": Command(
+        "search an index by a page on this computer, or by JSON over HTTP",
+        "--workdir RUN --index photos.index",
+        compiles=True,
+    ),
     "weights": Command(
         "download weights that others trained, and verify them",
         "hf:timm/resnet50.a1_in1k --out resnet50.safetensors",

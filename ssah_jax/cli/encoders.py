@@ -18,14 +18,17 @@ BINARISERS = ("sign", "pca", "itq", "lsh", "random-rotation")
 _OF_BACKBONE = ("image_size", "resize", "binarise", "bits", "fit", "seed")
 
 
-def add_encoder(parser: argparse.ArgumentParser, *, backbone: bool = False) -> None:
+def add_encoder(
+    parser: argparse.ArgumentParser, *, backbone: bool = False, required: bool = True
+) -> None:
     """Adds the arguments that say what encodes.
 
     Args:
         parser: of a command.
         backbone: whether the command can make an encoder of a backbone itself.
+        required: whether the command always needs an encoder.
     """
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument(
         "--workdir",
         metavar="RUN",

@@ -6,9 +6,10 @@ fits a phone. Names of files are shown as `ssah_jax.data.images.printable` write
 
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -39,21 +40,56 @@ def render(
         HTML. An image that is not there any more, or cannot be read, has words in its
         place.
     """
-    root = root or Path()
-    names = {r.query for r in results} | {hit.id for r in results for hit in r.hits}
-    # Decoding leaves Python's lock.
-    with ThreadPoolExecutor(_THREADS) as pool:
-        shown = pool.map(functools.partial(_picture, root), names)
-        pictures = dict(zip(names, shown, strict=True))
     number = len(results)
     return page.render(
         "search.html",
         title=f"Search results: {'1 query' if number == 1 else f'{number} queries'}",
         about=about,
         results=results,
-        pictures=pictures,
-        absent={n: _why_absent(root / n) for n in names if pictures[n] is None},
+        **_pictures({r.query for r in results} | _names(results), root or Path()),
     )
+
+
+def render_groups(
+    groups: Sequence[QueryResult],
+    *,
+    sizes: Sequence[int],
+    about: str = "",
+    root: Path | None = None,
+) -> str:
+    """The page of some groups of images.
+
+    Args:
+        groups: what is shown of each, its title in the place of a query.
+        sizes: how many images there are in each.
+        about: see `render`.
+        root: see `render`.
+
+    Returns:
+        HTML, as of `render`.
+    """
+    return page.render(
+        "duplicates.html",
+        title="Images with like codes",
+        about=about,
+        results=groups,
+        sizes=sizes,
+        **_pictures(_names(groups), root or Path()),
+    )
+
+
+def _names(results: Sequence[QueryResult]) -> set[str]:
+    return {hit.id for result in results for hit in result.hits}
+
+
+def _pictures(names: Set[str], root: Path) -> dict[str, Any]:
+    """Thumbnails by name, and why some have none."""
+    # Decoding leaves Python's lock.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        shown = pool.map(functools.partial(_picture, root), names)
+        pictures = dict(zip(names, shown, strict=True))
+    absent = {n: _why_absent(root / n) for n in names if pictures[n] is None}
+    return {"pictures": pictures, "absent": absent}
 
 
 def thumbnail(path: Path) -> bytes:

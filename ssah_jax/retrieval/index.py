@@ -205,7 +205,7 @@ class Index:
         self, packed: UInt8[np.ndarray, "Q bytes"], k: int
     ) -> tuple[Int32[np.ndarray, "Q k"], Int64[np.ndarray, "Q k"]]:
         """As `search`, of codes that are packed as in `CodeSet`."""
-        arguments.check_whole("k", k, 1)
+        checks.check_whole("k", k, 1)
         return self._nearest(_mirrored(packed), k)
 
     def tune(self, **options: int) -> None:
