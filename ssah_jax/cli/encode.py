@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ssah_jax.cli.arguments import as_images, as_path
 from ssah_jax.cli.encoders import (
@@ -27,10 +27,12 @@ from ssah_jax.cli.fit import (
     unfinished_path,
 )
 from ssah_jax.cli.several import add_processes
+from ssah_jax.cli.two_stages import features_path
 from ssah_jax.cli.update import Earlier, describe_changes, labels_of
 
 # Cheap: it imports PyArrow when it uses it.
 from ssah_jax.retrieval.code_writer import CodeWriter
+from ssah_jax.retrieval.feature_files import KeptWriter
 from ssah_jax.retrieval.files import CodeFileError, shard_path, unusable
 
 # `ssah encode --help` should not wait for models and data: they are imported where
@@ -102,6 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default), or stop",
     )
     parser.add_argument(
+        "--keep",
+        choices=("float16", "int8"),
+        help="also keep the backbone's features, in a file beside FILE, for `ssah "
+        "search --rerank`",
+    )
+    parser.add_argument(
         "--labels",
         metavar="folders|TABLE",
         type=as_path,
@@ -147,6 +155,15 @@ def run(options: argparse.Namespace) -> int:
         labels = None
         if options.labels:
             labels = labels_of(names, options.labels, arguments=options.images)
+        if options.keep and options.workdir is not None:
+            raise UserError(
+                "--keep: found a run, whose network has no features to keep, accepted "
+                "are --backbone, --like and --model"
+            )
+        if options.keep and options.update:
+            raise UserError("--keep: found --update too, accepted is --overwrite")
+        if options.keep:
+            check_out(features_path(options.out), overwrite=options.overwrite)
         encoder, sample = _encoder(options, names)
         images_as_in_training(encoder, names)
     if sample:
@@ -170,6 +187,7 @@ def run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             update=options.update,
             labels=labels,
+            keep=options.keep,
             progress=sys.stderr.isatty(),
         )
     except CodeFileError as error:
@@ -295,6 +313,7 @@ def encode_images(
     overwrite: bool = False,
     update: bool = False,
     labels: Mapping[str, Sequence[str]] | None = None,
+    keep: str | None = None,
     progress: bool = False,
 ) -> EncodeSummary:
     """Encodes image files into a file of codes.
@@ -316,6 +335,8 @@ def encode_images(
             one process.
         labels: names of what an image shows, by its name; None where nothing is known,
             and of an update for those that are known.
+        keep: type, of `ssah_jax.retrieval.feature_files.STORED`, in which features
+            are kept beside `out`, of an encoder of a frozen backbone; None keeps none.
         progress: whether to draw a progress bar on standard error.
 
     Returns:
@@ -333,6 +354,7 @@ def encode_images(
     from ssah_jax.data.changes import digest, file_states, stamp_of
     from ssah_jax.data.reading import SkippedImages
     from ssah_jax.data.source import DataError
+    from ssah_jax.run.code_model import CodeModel
     from ssah_jax.run.encoder import FrozenEncoder
 
     if on_error not in ON_ERROR:
@@ -383,8 +405,22 @@ def encode_images(
         def note(index: int, content: bytes) -> None:
             digests[index] = len(content), digest(content)
 
+        kept = None
+        encode: Any = encoder.encode
+        if keep is not None:
+            assert isinstance(encoder, FrozenEncoder) and not earlier
+            encode = encoder.encode_both
+            kept = stack.enter_context(
+                KeptWriter(
+                    features_path(path),
+                    stored=keep,
+                    width=len(cast(CodeModel, encoder.model).binariser.mean),
+                    fingerprint=encoder.fingerprint,
+                    rows=len(writer.done),
+                )
+            )
         encoded = 0
-        for indices, codes in encoder.encode(
+        for indices, codes, *features in encode(
             images_as_in_training(encoder, pending).watched(note),
             skipped=skipped if on_error == "skip" else None,
         ):
@@ -396,6 +432,9 @@ def encode_images(
                 or stamp_of(states.get(pending[index]), *digests.pop(index))
                 for index in indices.tolist()
             ]
+            # Before the codes: what is written of these has its features.
+            if kept is not None:
+                kept.write(*features)
             writer.write(ids, codes, labels=known, stamps=stamps)
             encoded += len(ids)
             bar.update(len(ids))
@@ -407,6 +446,8 @@ def encode_images(
             )
         if isinstance(encoder, FrozenEncoder) and jax.process_index() == 0:
             keep_model(encoder, out)
+        if kept is not None:
+            kept.finish([*writer.done])
         writer.finish(order=names if earlier else None)
         unfinished_path(out).unlink(missing_ok=True)
     return EncodeSummary(

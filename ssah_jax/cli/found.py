@@ -14,12 +14,15 @@ class Hit:
         distance: Hamming distance to the query, in bits, 0 .. K.
         id: what the image was called when it was encoded.
         labels: names of what it shows, empty where not known.
+        similarity: cosine of its features and the query's, where hits are ordered by
+            it.
     """
 
     rank: int
     distance: int
     id: str
     labels: tuple[str, ...]
+    similarity: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class QueryResult:
 
     Attributes:
         query: the query's name.
-        hits: nearest first; of equal distances, the one indexed first.
+        hits: nearest first; of equal ones, that indexed first.
     """
 
     query: str
@@ -41,10 +44,14 @@ def as_table(result: QueryResult) -> str:
     from ssah_jax.data.images import printable
 
     lines = [printable(result.query)]
-    rows = [("rank", "distance", "id", "labels")]
+    ordered = any(hit.similarity is not None for hit in result.hits)
+    rows = [("rank", "distance  cosine" if ordered else "distance", "id", "labels")]
     for hit in result.hits:
         labels = ", ".join(printable(label) for label in hit.labels)
-        rows.append((str(hit.rank), str(hit.distance), printable(hit.id), labels))
+        near = str(hit.distance)
+        if hit.similarity is not None:
+            near += f"  {hit.similarity:6.3f}"
+        rows.append((str(hit.rank), near, printable(hit.id), labels))
     if len(rows) == 1:
         return f"{lines[0]}\n  nothing found"
     if not any(labels for _, _, _, labels in rows[1:]):
@@ -58,10 +65,16 @@ def as_table(result: QueryResult) -> str:
 
 
 def as_json(result: QueryResult) -> dict[str, Any]:
-    """A result as an object for JSON: `query`, and `results` with a hit's fields."""
+    """A result as an object for JSON: `query`, and `results` with a hit's fields.
+
+    `similarity` is among them where there is one.
+    """
     return {
         "query": result.query,
-        "results": [dataclasses.asdict(hit) for hit in result.hits],
+        "results": [
+            {k: v for k, v in dataclasses.asdict(hit).items() if v is not None}
+            for hit in result.hits
+        ],
     }
 
 

@@ -5,14 +5,26 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from ssah_jax.cli.arguments import as_images, as_path
 from ssah_jax.cli.encode import find_and_tell, images_as_in_training
 from ssah_jax.cli.encoders import add_encoder, check_encoder, load_encoder
 from ssah_jax.cli.found import Hit, QueryResult, as_json, as_table
+from ssah_jax.cli.two_stages import (
+    OVERSAMPLE,
+    QUERIES,
+    describe_measure,
+    distance_of,
+    load_features,
+    measure,
+)
+from ssah_jax.retrieval.feature_files import KeptFeatures
 from ssah_jax.retrieval.files import CodeFileError
 from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
+from ssah_jax.retrieval.reranking import rerank
 from ssah_jax.retrieval.rows import among, matching
 
 # As in ssah_jax.cli.encode.
@@ -38,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "queries",
         metavar="QUERY",
         type=as_images,
-        nargs="+",
+        nargs="*",
         help="images to search for: files, folders, quoted patterns, or @FILE with a "
         "path a line",
     )
@@ -70,6 +82,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="only among images whose path is like this, such as '*/2023/*'",
+    )
+    parser.add_argument(
+        "--rerank",
+        metavar="N",
+        type=int,
+        help="oversample: look at N candidates for each of the k, and order them by "
+        "the cosine of the features that `ssah encode --keep` left beside the codes",
+    )
+    parser.add_argument(
+        "--features",
+        metavar="FILE",
+        type=as_path,
+        nargs="+",
+        help="these features (default: those beside the codes of --like or --model)",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="print instead which share of the k nearest by cosine is found, with and "
+        "without --rerank; without QUERY, by indexed images",
     )
     parser.add_argument(
         "--json",
@@ -111,7 +143,8 @@ def run(options: argparse.Namespace) -> int:
     with setting_up():
         check_encoder(options)
         repeated: list[str] = []
-        names = find_and_tell(options.queries, repeated)
+        _check_two_stages(options)
+        names = find_and_tell(options.queries, repeated) if options.queries else []
         if options.html and not Path(options.html).absolute().parent.is_dir():
             raise UserError(
                 f"--html: found no folder for {printable(options.html)}, expected one"
@@ -122,13 +155,29 @@ def run(options: argparse.Namespace) -> int:
                 index, matching(index, labels=options.label, paths=options.path)
             )
         _check_wanted(index, k=options.k, radius=options.radius)
+        features = None
+        if options.rerank is not None or options.measure:
+            features = load_features(options, index)
+        if options.measure and not names:
+            return _measure_stored(options, index, cast(KeptFeatures, features))
         encoder = load_encoder(options)
         check_fingerprint(index, encoder.fingerprint)
         images_as_in_training(encoder, names)
+    if options.measure:
+        return _measure_images(
+            options, index, cast(KeptFeatures, features), encoder, names
+        )
     skipped = SkippedImages(num_images=len(names), max_share=1.0)
     try:
         results = search_images(
-            encoder, index, names, k=options.k, radius=options.radius, skipped=skipped
+            encoder,
+            index,
+            names,
+            k=options.k,
+            radius=options.radius,
+            features=features,
+            oversample=options.rerank or 1,
+            skipped=skipped,
         )
     except CodeFileError as error:  # a query whose code is no number
         raise UserError(str(error)) from error
@@ -172,6 +221,8 @@ def search_images(
     *,
     k: int = 10,
     radius: int | None = None,
+    features: KeptFeatures | None = None,
+    oversample: int = 1,
     skipped: "ssah_jax.data.reading.SkippedImages | None" = None,
 ) -> list[QueryResult]:
     """Searches an index for what is nearest to images.
@@ -184,6 +235,10 @@ def search_images(
         radius: a Hamming distance in bits; finds all images within it instead of `k`.
             Only where the index finds all of them: a "flat" one does, "multihash" up
             to nhash * (nflip + 1) - 1.
+        features: of the indexed images, in their order: what is found is ordered by
+            the cosine of these. Only of an encoder of a frozen backbone.
+        oversample: candidates by Hamming distance for each of the `k` that are then
+            kept, at least 1.
         skipped: takes queries that cannot be read; None makes them an error.
 
     Returns:
@@ -199,27 +254,114 @@ def search_images(
     results = []
     # The encoder's own batch would be mostly filling.
     small = max(1, min(_BATCH, len(queries)))
-    for rows, codes in encoder.encode(images, skipped=skipped, batch_size=small):
-        distances, found = index.search(codes, k if radius is None else len(index.ids))
+    batches: Any
+    if features is None:
+        batches = encoder.encode(images, skipped=skipped, batch_size=small)
+    else:
+        frozen = cast("ssah_jax.run.encoder.FrozenEncoder", encoder)
+        batches = frozen.encode_both(images, skipped=skipped, batch_size=small)
+    for rows, codes, *theirs in batches:
+        wanted = len(index.ids) if radius is not None else k * oversample
+        distances, found = index.search(codes, wanted)
         # Filling where fewer were found is farther than any code.
         near = distances <= (index.bits if radius is None else radius)
-        for row, query in enumerate(rows.tolist()):
-            pairs = zip(
-                distances[row, near[row]].tolist(),
-                found[row, near[row]].tolist(),
-                strict=True,
+        cosines = np.full(found.shape, np.nan)
+        if features is not None:
+            cosines, ordered = rerank(
+                theirs[0], features, np.where(near, found, -1), k=k
             )
+            distances = distance_of(ordered, found, distances)
+            found, near = ordered, ordered >= 0
+        for row, query in enumerate(rows.tolist()):
+            there = near[row]
             hits = tuple(
                 Hit(
                     rank=rank,
                     distance=distance,
                     id=index.ids[image],
                     labels=index.labels[image] if index.labels else (),
+                    similarity=None if features is None else cosine,
                 )
-                for rank, (distance, image) in enumerate(pairs, start=1)
+                for rank, (distance, image, cosine) in enumerate(
+                    zip(
+                        distances[row, there].tolist(),
+                        found[row, there].tolist(),
+                        cosines[row, there].tolist(),
+                        strict=True,
+                    ),
+                    start=1,
+                )
             )
             results.append(QueryResult(queries[query], hits))
     return results
+
+
+def _measure_stored(
+    options: argparse.Namespace, index: Index, features: KeptFeatures
+) -> int:
+    """`--measure` by indexed images, which needs no backbone."""
+    from ssah_jax.cli.encoders import model_of
+    from ssah_jax.run.code_model import CodeModel
+    from ssah_jax.run.encoder import sample_of
+
+    model = CodeModel.load(options.model or model_of(options.like))
+    check_fingerprint(index, model.fingerprint)
+    own = sample_of(len(features), QUERIES, seed=0)
+    found = measure(
+        *(index, features, np.asarray(features[own], np.float32), own),
+        model=model,
+        k=options.k,
+        oversample=_oversample(options),
+    )
+    print(json.dumps(found) if options.json else describe_measure(found))
+    return 0
+
+
+def _measure_images(
+    options: argparse.Namespace,
+    index: Index,
+    features: KeptFeatures,
+    encoder: "ssah_jax.run.encoder.Encoder",
+    names: Sequence[str],
+) -> int:
+    """`--measure` by images; one that is indexed does not find itself."""
+    frozen = cast("ssah_jax.run.encoder.FrozenEncoder", encoder)
+    computed = frozen.features.compute(frozen.image_files(names))
+    queries = np.concatenate([found for _, found in computed])
+    where = {name: row for row, name in enumerate(index.ids)}
+    own = np.array([where.get(name, -1) for name in names], np.int64)
+    assert frozen.model is not None
+    found = measure(
+        *(index, features, queries, own),
+        model=frozen.model,
+        k=options.k,
+        oversample=_oversample(options),
+    )
+    print(json.dumps(found) if options.json else describe_measure(found))
+    return 0
+
+
+def _oversample(options: argparse.Namespace) -> tuple[int, ...]:
+    return OVERSAMPLE if options.rerank is None else tuple({1: 0, options.rerank: 0})
+
+
+def _check_two_stages(options: argparse.Namespace) -> None:
+    if not options.queries and not options.measure:
+        raise ValueError("QUERY: found none, accepted are images to search for")
+    if options.rerank is not None and options.rerank < 1:
+        raise ValueError(f"--rerank: found {options.rerank}, accepted is at least 1")
+    if options.rerank is not None and options.radius is not None:
+        raise ValueError("--rerank: found --radius too, accepted is -k with it")
+    if options.measure and options.radius is not None:
+        raise ValueError("--measure: found --radius too, accepted is -k with it")
+    if options.features and options.rerank is None and not options.measure:
+        raise ValueError("--features: accepted with --rerank or --measure")
+    if options.workdir is not None and (options.measure or options.rerank is not None):
+        raise ValueError(
+            f"{'--measure' if options.measure else '--rerank'}: found a run, of which "
+            "no features are kept, accepted are codes of --backbone, by --like or "
+            "--model"
+        )
 
 
 def _check_wanted(index: Index, *, k: int, radius: int | None) -> None:

@@ -1,14 +1,15 @@
 """Retrieval with binary codes: packing, ranking metrics exact under ties, indices.
 
 Needs no network, configuration or training state of this package. All but `code_files`,
-`index` and `Binariser.save` and `load`, which read and write files, takes arrays and
-nothing else.
+`feature_files`, `index`, and `Binariser.save` and `load`, which read and write files,
+takes arrays and nothing else.
 """
 
 from ssah_jax.retrieval.binarisers import Binariser
 from ssah_jax.retrieval.code_files import CodeSet, read_codes
 from ssah_jax.retrieval.code_writer import CodeWriter
 from ssah_jax.retrieval.codes import binarise, pack, unpack
+from ssah_jax.retrieval.feature_files import KeptFeatures, read_features
 from ssah_jax.retrieval.files import CodeFileError, shard_path
 from ssah_jax.retrieval.graded import ClassMeans, expected_ndcg, mean_per_class
 from ssah_jax.retrieval.histograms import distance_histograms, graded_histograms
@@ -17,6 +18,11 @@ from ssah_jax.retrieval.metrics import (
     average_precision,
     evaluate,
     mean_average_precision,
+)
+from ssah_jax.retrieval.reranking import (
+    nearest_by_cosine,
+    neighbour_recall,
+    rerank,
 )
 from ssah_jax.retrieval.sharded import database_mesh
 from ssah_jax.retrieval.stable import (
@@ -47,6 +53,7 @@ __all__ = [
     "CodeWriter",
     "Convention",
     "Index",
+    "KeptFeatures",
     "PrecisionRecallCurve",
     "average_precision",
     "average_precision_bounds",
@@ -62,13 +69,17 @@ __all__ = [
     "load_index",
     "mean_average_precision",
     "mean_per_class",
+    "nearest_by_cosine",
+    "neighbour_recall",
     "pack",
     "precision_at",
     "precision_recall_curve",
     "precision_within_radius",
     "read_codes",
+    "read_features",
     "recall_at",
     "recall_within_radius",
+    "rerank",
     "shard_path",
     "stable_average_precision",
     "unpack",

@@ -530,11 +530,29 @@ class FrozenEncoder(Encoder):
         batch_size: int | None = None,
     ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
         """As of `Encoder`."""
+        found = self.encode_both(images, skipped=skipped, batch_size=batch_size)
+        for rows, codes, _ in found:
+            yield rows, codes
+
+    def encode_both(
+        self,
+        images: ImageSequence,
+        *,
+        skipped: SkippedImages | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[
+        tuple[
+            Int64[np.ndarray, "n"],
+            Float32[np.ndarray, "n K"],
+            Float32[np.ndarray, "n D"],
+        ]
+    ]:
+        """As `encode`, with the features `[n, D]` that codes are made of."""
         binariser = self._fitted.binariser
         for rows, features in self.features.compute(
             images, skipped=skipped, batch_size=batch_size
         ):
-            yield rows, binariser.project(features)
+            yield rows, binariser.project(features), features
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes what `Encoder.load` reads: one file, without the weights.

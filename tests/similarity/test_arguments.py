@@ -53,6 +53,7 @@ WINDOW = dict(scales=(0.3, 0.5), height=9, width=8)
 SETS = dict(
     query_codes=U, query_labels=LABELS, database_codes=V, database_labels=OTHERS
 )
+WORST = np.argsort(U @ V.T, axis=1)
 COUNT, RELEVANT = np.full((3, K + 1), 4), np.full((3, K + 1), 2)
 HISTOGRAMS = dict(count=COUNT, relevant=RELEVANT)
 
@@ -191,6 +192,9 @@ HOST = {
     retrieval.distance_histograms: SETS,
     retrieval.graded_histograms: SETS,
     retrieval.code_statistics: dict(codes=U),
+    retrieval.rerank: dict(queries=U, features=V, candidates=WORST, k=2),
+    retrieval.nearest_by_cosine: dict(queries=U, features=V, k=2),
+    retrieval.neighbour_recall: dict(found=WORST, wanted=WORST),
     retrieval.expected_average_precision: HISTOGRAMS,
     retrieval.average_precision_bounds: HISTOGRAMS,
     retrieval.precision_at: HISTOGRAMS | dict(n=3),
@@ -203,6 +207,7 @@ HOST = {
 }
 # What these take are files, or nothing.
 ELSEWHERE = {"build_index", "database_mesh", "load_index", "read_codes", "shard_path"}
+ELSEWHERE |= {"read_features"}
 # Not looked at yet.
 ELSEWHERE |= {"categorical_entropy", "score_function_loss"}
 ELSEWHERE |= {"bit_flips", "dual_ascent", "follow_recognition", "init_pace"}
