@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -265,6 +266,11 @@ class RunEncoder(Encoder):
     state: TrainState
     fingerprint: str
 
+    @functools.cached_property
+    def _step(self) -> parallel.EncodeStep:
+        """The same function for every call, so that each shape is compiled once."""
+        return parallel.pmap_encode_step(self.config)
+
     @property
     def bits(self) -> int:
         """K."""
@@ -305,7 +311,7 @@ class RunEncoder(Encoder):
                 config, eval=dataclasses.replace(config.eval, batch=batch_size)
             )
         yield from code_batches(
-            parallel.pmap_encode_step(self.config),
+            self._step,
             self.state,
             images,
             np.arange(len(images)),

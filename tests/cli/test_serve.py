@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from ssah_jax.cli import serve as serve_lib
 from ssah_jax.retrieval.code_files import read_codes
 from ssah_jax.retrieval.index import build_index
+from ssah_jax.run import parallel
 from ssah_jax.run.serve import batching
 from ssah_jax.run.serve.app import make_app
 from ssah_jax.run.serve.engine import Engine
@@ -275,6 +276,18 @@ def test_a_failure_reaches_all_who_wait_and_ends_nothing():
 
     failed, code = asyncio.run(ask())
     assert isinstance(failed[0], RuntimeError) and code.tolist() == [0]
+
+
+def test_every_call_takes_the_same_compiled_step(run, monkeypatch):
+    made = []
+    original = parallel.pmap_encode_step
+    monkeypatch.setattr(
+        parallel, "pmap_encode_step", lambda c: made.append(c) or original(c)
+    )
+    encode = batching.batch_encoder(run.encoder)
+    for count in (1, 1, 3, 2):
+        encode(np.zeros((count, 8, 8, 1), np.uint8))
+    assert len(made) == 1
 
 
 def test_a_batch_gives_the_codes_of_its_images(run):

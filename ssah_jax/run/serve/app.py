@@ -78,6 +78,8 @@ def make_app(
             Route("/images/{row:int}", handlers.image),
             Route("/duplicates", handlers.duplicates),
             Route("/openapi.json", handlers.openapi),
+            # Browsers ask for it whatever a page says.
+            Route("/favicon.ico", _nothing),
         ],
         exception_handlers={
             HTTPException: _problem,
@@ -315,6 +317,10 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     return _error(500, "the server failed; its terminal says why")
+
+
+async def _nothing(request: Request) -> Response:
+    return Response(status_code=204)
 
 
 async def _static(file: str, kind: str, request: Request) -> Response:
