@@ -5,9 +5,10 @@
 
 Writes benchmarks/results/large_sets.json. A listing of N images in 10 classes names
 N paths of which 1,000 are files: the others reach them through links to their folder.
-For each size a fresh process lists and splits it, opens the stream of batches, and
-takes a small step; the record says the seconds of each and the most memory that the
-process ever held. Steps are the median of the last half.
+The queries are 1,000 files more, as a split that shares images is refused. For each
+size a fresh process lists and splits it, opens the stream of batches, and takes a small
+step; the record says the seconds of each and the most memory that the process ever
+held. Steps are the median of the last half.
 """
 
 import argparse
@@ -31,13 +32,14 @@ def make(folder: Path, size: int) -> None:
     import numpy as np
     from PIL import Image
 
-    real = folder / "d0"
-    real.mkdir(parents=True)
+    real, queries = folder / "d0", folder / "queries"
     rng = np.random.default_rng(0)
-    for index in range(FILES):
-        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(real / f"{index:03}.png")
-    for index in range(1, -(-(size + QUERIES) // FILES)):
+    for files, number in ((real, FILES), (queries, QUERIES)):
+        files.mkdir(parents=True)
+        for index in range(number):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(files / f"{index:03}.png")
+    for index in range(1, -(-size // FILES)):
         (folder / f"d{index}").symlink_to(real, target_is_directory=True)
     hot = [
         " ".join("1" if i == c else "0" for i in range(CLASSES)) for c in range(CLASSES)
@@ -46,8 +48,8 @@ def make(folder: Path, size: int) -> None:
         for row in range(size):
             lines.write(f"d{row // FILES}/{row % FILES:03}.png {hot[row % CLASSES]}\n")
     with (folder / "test.txt").open("w") as lines:
-        for row in range(size, size + QUERIES):
-            lines.write(f"d{row // FILES}/{row % FILES:03}.png {hot[row % CLASSES]}\n")
+        for row in range(QUERIES):
+            lines.write(f"queries/{row:03}.png {hot[row % CLASSES]}\n")
     with (folder / "train.txt").open("w") as lines:
         for row in range(min(size, 5000)):
             lines.write(f"d{row // FILES}/{row % FILES:03}.png {hot[row % CLASSES]}\n")
