@@ -88,6 +88,11 @@ COMMANDS = {
         "--workdir RUN --index photos.index",
         compiles=True,
     ),
+    "push": Command(
+        "send a finished run's encoder and its card to the Hugging Face hub",
+        "--workdir RUN --to OWNER/NAME",
+        compiles=True,
+    ),
     "weights": Command(
         "download weights that others trained, and verify them",
         "hf:timm/resnet50.a1_in1k --out resnet50.safetensors",

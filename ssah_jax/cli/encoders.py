@@ -52,8 +52,9 @@ def add_encoder(
         "--model",
         metavar="FILE",
         type=as_path,
-        help="the same, by the .model file that `ssah encode --backbone` left beside "
-        "its codes",
+        help="by a file: what `ssah export --to safetensors` wrote of a run, "
+        "hf:OWNER/NAME for what `ssah push` sent, the .model that `ssah encode "
+        "--backbone` left beside its codes; or small, which comes with the package",
     )
     parser.add_argument(
         "--step",

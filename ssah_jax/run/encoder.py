@@ -28,6 +28,7 @@ from ssah_jax.run.code_model import CodeModel
 from ssah_jax.run.encoder_file import (
     EncoderFileError,
     StoredEncoder,
+    find_encoder_file,
     is_encoder_file,
     read_encoder_file,
 )
@@ -160,15 +161,17 @@ class Encoder(abc.ABC):
         safetensors` of a trained run.
 
         Args:
-            path: the file.
+            path: the file; `hf:OWNER/NAME` for what `ssah push` has sent there; or
+                "small" for the one that comes with the package.
             backbone: the function, where it is of one.
             weights: where the backbone's weights are now; None for where they were.
 
         Raises:
             ValueError: the file cannot be used, or weights or function are others.
         """
-        if is_encoder_file(Path(path)):
-            return RunEncoder.of_stored(read_encoder_file(Path(path)))
+        path = find_encoder_file(path)
+        if is_encoder_file(path):
+            return RunEncoder.of_stored(read_encoder_file(path))
         return FrozenEncoder.of_model(
             CodeModel.load(path), backbone=backbone, weights=weights
         )

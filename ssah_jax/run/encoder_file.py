@@ -7,6 +7,7 @@ and `config.hnet.weights` takes its backbone.
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from safetensors import SafetensorError, safe_open
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config
 from ssah_jax.data.images import printable
-from ssah_jax.networks.pretrained import read_tensors, write_tensors
+from ssah_jax.networks.pretrained import locate, read_tensors, write_tensors
 from ssah_jax.run.workdir import ModelInfo
 from ssah_jax.types import Params
 
 _ENTRY = "ssah_encoder"
 _VERSION = 1
 _KINDS = ("params", "batch_stats")
+
+
+SHIPPED = {"small": Path(__file__).parent / "shipped" / "small.safetensors"}
+"""Encoders that come with the package, by their words."""
 
 
 class EncoderFileError(ValueError):
@@ -78,6 +83,23 @@ class StoredEncoder:
         tensors = {k: np.asarray(x) for k, x in flatten_dict(trees, sep="/").items()}
         metadata = {_ENTRY: json.dumps(header, sort_keys=True), "format": "pt"}
         write_tensors(path, tensors, metadata=metadata)
+
+
+def find_encoder_file(spec: str | os.PathLike[str]) -> Path:
+    """The file that is meant, downloaded if it is not on this machine yet.
+
+    Args:
+        spec: a file; where there is none, a word of `SHIPPED`; or
+            `hf:OWNER/NAME[@REVISION][:FILE]`, as `ssah push` made it.
+
+    Raises:
+        WeightsError: it cannot be had from the hub.
+    """
+    text = os.fspath(spec)
+    if text.startswith("hf:"):
+        return locate(text)
+    path = Path(text)
+    return SHIPPED[text] if text in SHIPPED and not path.exists() else path
 
 
 def is_encoder_file(path: Path) -> bool:

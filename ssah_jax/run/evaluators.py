@@ -1,13 +1,14 @@
 """Retrieval evaluation, the same in training and in eval.py."""
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 
 from ssah_jax import retrieval
 from ssah_jax.config import Config
@@ -119,6 +120,7 @@ class Evaluator:
         config, split = self._experiment.config, self._experiment.split
         found = self._measure(encoded)
         yield from found.items()
+        yield "map_interval", mean_interval(self._average_precision(encoded))
         yield "code_statistics", code_statistics(encoded.database_codes)
         yield "top_k", config.eval.top_k or len(split.database)
         yield "protocol", split.protocol
@@ -153,9 +155,9 @@ class Evaluator:
         An image that can no longer be read is a grey square. Of stored features there
         are pictures where the images that they are features of are still there.
         """
-        source, config = self._experiment.source, self._experiment.config
+        source = self._experiment.source
         sets = self._labelled(encoded)
-        average = retrieval.average_precision(*sets, top_k=config.eval.top_k or None)
+        average = self._average_precision(encoded)
         queries = gallery.describe(
             gallery.answers(*sets, average),
             query=encoded.query,
@@ -170,6 +172,10 @@ class Evaluator:
         if images is None:
             return gallery.Gallery(queries, {})
         return gallery.Gallery(queries, {i: _picture(images, i) for i in indices})
+
+    def _average_precision(self, encoded: EncodedSets) -> Float[np.ndarray, "Q"]:
+        top_k = self._experiment.config.eval.top_k or None
+        return retrieval.average_precision(*self._labelled(encoded), top_k=top_k)
 
     def _encode_sets(
         self,
@@ -198,6 +204,22 @@ class Evaluator:
             top_k=config.eval.top_k or None,
             precision_at=config.eval.precision_at,
         )
+
+
+def mean_interval(values: Float[np.ndarray, "Q"]) -> list[float]:
+    """Ends of the normal 95 % interval of a mean over independent queries.
+
+    Args:
+        values: of each query, `[Q]`, any real.
+
+    Returns:
+        Two numbers around the mean; the mean twice of fewer than two queries.
+    """
+    mean = float(values.mean()) if len(values) else 0.0
+    if len(values) < 2:
+        return [mean, mean]
+    half = 1.959964 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return [mean - half, mean + half]
 
 
 def _picture(images: ImageSequence, index: int) -> bytes:

@@ -30,6 +30,7 @@ from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.run.experiment import Experiment, check_devices, iterate, spread_labels
 from ssah_jax.run.other_sets import start_from
 from ssah_jax.run.report import pictures
+from ssah_jax.run.report.card import write_card
 from ssah_jax.run.report.gallery import Gallery, write_gallery
 from ssah_jax.run.trackers import Trackers, open_trackers
 from ssah_jax.run.warm_start import load_backbone
@@ -284,6 +285,8 @@ def write_results(
     text = json.dumps(sealed(results), indent=2) + "\n"
     write_atomically(workdir.path / name, text)
     _write_report(workdir)
+    if name == workdir.results.name:
+        write_card(workdir)
 
 
 def _write_report(workdir: Workdir) -> None:

@@ -14,6 +14,7 @@ skipped.txt     images that could not be read, and why, if any
 gallery/        queries with what is found for them: gallery.json and pictures
 results.json    the final evaluation; its presence says that the run is finished
 report.html     the same for people
+model_card.md   the same for whoever is given the encoder
 """
 
 import dataclasses
@@ -43,6 +44,7 @@ _LOCK = ".lock"
 
 _FIGURES = (
     "map",
+    "map_interval",
     "map_stable",
     "num_query",
     "num_database",

@@ -30,6 +30,7 @@ from ssah_jax.run.workdir import write_atomically
 
 MEASURED = {
     "map": "mAP, expected over ties",
+    "map_interval": "its 95 % interval over queries",
     "map_answerable": "mAP without queries that nothing answers",
     "map_stable": "mAP, stable order",
     "map_optimistic": "mAP, best order of ties",

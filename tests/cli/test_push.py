@@ -1,0 +1,106 @@
+"""A run's card, and its encoder sent to a hub and loaded from there."""
+
+import hashlib
+import json
+import shutil
+
+import hub as stand_in
+import numpy as np
+import pytest
+from commands import ROOT
+from huggingface_hub import constants
+from report_cases import make_results
+from search_cases import call, mistake
+
+from ssah_jax.data.sealed import sealed
+from ssah_jax.retrieval.code_files import read_codes
+from ssah_jax.run.encoder import Encoder
+from ssah_jax.run.encoder_file import SHIPPED
+from ssah_jax.run.evaluators import mean_interval
+from ssah_jax.run.report.card import as_text, write_card
+from ssah_jax.run.workdir import Workdir
+
+NAME = "a|b](http://x)\n<script>*_`日"
+
+
+@pytest.fixture
+def finished(run, tmp_path):
+    """A copy of the run with results, of a source with a name of a stranger's."""
+    copy = tmp_path / "run"
+    shutil.copytree(run.workdir, copy)
+    results = make_results() | {"source": NAME, "split_digest": "d1", "steps": 2}
+    results["map_interval"] = [0.7, 0.72]
+    (copy / "results.json").write_text(json.dumps(sealed(results)))
+    return copy
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with stand_in.serving() as running:
+        # Read from HF_ENDPOINT when the client is imported, which others have done.
+        template = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
+        yield running
+
+
+def test_the_card_says_what_was_measured_and_runs_nothing(finished):
+    text = write_card(Workdir(finished)).read_text()
+    assert text == write_card(Workdir(finished)).read_text()
+    for said in ("0.7123", "0.7000 to 0.7200", "`d1`", "8 x 8 pixels, grey", "1,500"):
+        assert said in text
+    for unsafe in ("<script>", "](http", "|b]", str(finished), "61.25"):
+        assert unsafe not in text
+    assert as_text(NAME) in text and as_text("a_b") == r"a\_b"
+
+
+def test_interval_of_a_mean():
+    values = np.array([0.0, 1.0, 1.0, 0.0, 1.0])
+    mean = sum(values) / 5
+    variance = sum((value - mean) ** 2 for value in values) / 4
+    half = 1.959964 * (variance / 5) ** 0.5
+    np.testing.assert_allclose(mean_interval(values), [mean - half, mean + half])
+    assert mean_interval(values[:1]) == [0.0, 0.0]
+
+
+def test_push_and_load_again(finished, hub, run, tmp_path, monkeypatch):
+    assert call("push", "--workdir", finished, "--to", "me/digits") == 0
+    files = hub.repositories["me/digits"]
+    assert files.keys() == {"model.safetensors", "README.md"}
+    assert files["README.md"] == (finished / "model_card.md").read_bytes()
+    assert Encoder.load("hf:me/digits").fingerprint == run.encoder.fingerprint
+    out = tmp_path / "codes.parquet"
+    photo = run.photos / run.names[0]
+    assert call("encode", "--model", "hf:me/digits", photo, "--out", out) == 0
+    assert read_codes(out).fingerprint == run.encoder.fingerprint
+
+
+def test_mistakes_are_one_line(finished, hub, run, capsys):
+    words = ["push", "--workdir", finished, "--to"]
+    assert "accepted is OWNER/NAME" in mistake(capsys, *words, "digits")
+    unfinished = ["push", "--workdir", run.workdir, "--to", "me/digits"]
+    assert "accepted is a finished run" in mistake(capsys, *unfinished)
+    hub.refuses = True
+    assert "--to me/digits: " in mistake(capsys, *words, "me/digits")
+    assert hub.repositories == {}
+
+
+def test_the_small_encoder_of_the_package(tmp_path, run):
+    out = tmp_path / "codes.parquet"
+    assert call("encode", "--model", "small", run.photos, "--out", out) == 0
+    found = read_codes(out)
+    assert found.fingerprint == Encoder.load("small").fingerprint
+    assert len(found.ids) == len(run.names)
+
+
+def test_the_record_is_of_the_small_encoder():
+    record = json.loads((ROOT / "benchmarks/results/small.json").read_text())
+    content = SHIPPED["small"].read_bytes()
+    assert hashlib.sha256(content).hexdigest() == record["sha256"]
+    text = " ".join((ROOT / "docs/export.md").read_text().split())
+    low, high = record["map_interval"]
+    assert f"mAP is {record['map']:.3f} ({low:.3f} to {high:.3f})" in text
+    assert f"precision at 100 {record['precision_at']['100']:.3f}" in text
+    assert f"{record['map']:.4f} |" in SHIPPED["small"].with_suffix(".md").read_text()
