@@ -149,7 +149,7 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
         return self.end(60)
 
-    def end(self, limit: float = 300, status: int | None = None) -> Outcome:
+    def end(self, limit: float = 1200, status: int | None = None) -> Outcome:
         """Waits for its end; kills it after so many seconds."""
         deadline = time.monotonic() + limit
         hung = False

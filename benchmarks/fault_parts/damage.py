@@ -39,7 +39,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         if options.only and name.split()[0] not in options.only:
             continue
         child = Child(_try_all, path, read, cuts, flips, options.seed, memory=4 << 30)
-        ended = child.end(900)
+        ended = child.end(3000)
         if ended.value is None:
             why = "hang" if ended.status is None else ended.err[-300:]
             pieces[name] = {"faults": [why]}

@@ -12,7 +12,7 @@ from fault_parts.kills import _left
 from fault_parts.outputs import run_of, state_of
 from fault_parts.scenes import commands, photos, trained
 
-_STEPS = ("--config.steps=400", "--config.log_every=10")
+_STEPS = ("--config.steps=200", "--config.log_every=10")
 _SAVES = ("--config.checkpoint_every=10", "--config.eval.every=100")
 
 SENT = {
@@ -27,7 +27,7 @@ SENT = {
 def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Training by each signal at several moments; the other commands by Ctrl-C."""
     pieces: dict[str, Any] = {}
-    times = 1 if options.quick else 3
+    times = 1 if options.quick else 2
     whole = folder / "whole"
     done = train(whole, *_STEPS, *_SAVES).end()
     if done.status:

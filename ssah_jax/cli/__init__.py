@@ -199,7 +199,20 @@ def _module(name: str) -> types.ModuleType:
 
 
 def _print_anything() -> None:
-    """Let no name end a command because the terminal's encoding lacks a letter."""
+    """Let no command end because of where it prints.
+
+    The terminal's encoding may lack a letter; or a stream was closed by whoever started
+    it (`>&-`), so that a file opened later would take its number, and what libraries
+    print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -269,6 +269,24 @@ def test_a_reader_that_leaves(lines):
         assert process.wait() == errors.CLOSED_PIPE
 
 
+def test_closed_streams_are_no_files(tmp_path):
+    """Of a command that was started with `<&- >&- 2>&-`."""
+    code = replaced(
+        "import os; print('out'); print('err', file=sys.stderr); "
+        f"file = open({str(tmp_path / 'file')!r}, 'w'); "
+        "print(os.write(1, b'c') + os.write(2, b'c'), file.fileno() > 2, file=file)"
+    )
+    program = f"import sys\n{code}\nfrom ssah_jax.cli import main\nsys.exit(main())"
+    shell = 'exec "$0" "$@" <&- >&- 2>&-'
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, "-c", program, "prepare"],
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "file").read_text() == "2 True\n"
+
+
 def test_interrupts_end_every_command(capsys, monkeypatch):
     for name in cli.COMMANDS:
         module = cli._module(name)
