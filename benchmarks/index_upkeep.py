@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import gc
 import io
+import os
 import shutil
 import tempfile
 import time
@@ -178,7 +179,8 @@ def main() -> None:
     parser.add_argument("--codes-only", action="store_true")
     parser.add_argument("--out", help="where the record goes")
     options = parser.parse_args()
-    record: dict[str, Any] = {"codes": codes()}
+    # Of one minute: others on the machine cost both sides alike.
+    record: dict[str, Any] = {"load_average": os.getloadavg()[0], "codes": codes()}
     if not options.codes_only:
         record["folder"] = folder(options.workdir, options.images)
     records.write("index_upkeep", record, options.out)

@@ -10,6 +10,7 @@ the server's, and one at a time.
 import argparse
 import http.client
 import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -109,6 +110,8 @@ def main() -> None:
         record: dict[str, Any] = {
             "indexed": int(line.split()[0]),
             "seconds": options.seconds,
+            # Of one minute: others on the machine cost both sides alike.
+            "load_average": os.getloadavg()[0],
         }
         ask(port, contents, 4, 1)
         record["server"] = [
