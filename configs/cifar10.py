@@ -11,7 +11,8 @@ labels_per_class=0
 
 Hardware: one GPU or TPU core, which also holds the images (184 MB).
 
-Measured: not measured.
+Measured: not with this network and length; with blocks of 32, 64 and 128 channels,
+1,000 steps and a JPEG copy of the images in docs/results/ssah.md.
 """
 
 from ml_collections import ConfigDict

@@ -18,6 +18,8 @@ TABLES = {
     "peers": ("study.py peers", "ssah"),
     "adversary": ("study.py adversary", "ssah"),
     "adversary_cifar10": ("study.py adversary_cifar10", "ssah"),
+    "adversary_both": ("study.py adversary_both", "ssah"),
+    "adversary_cifar10_both": ("study.py adversary_cifar10_both", "ssah"),
     "digits_parts": ("study.py digits_parts", "ssah"),
     "backbone_speed": ("backbone_speed.py", "backbones"),
     "pretraining": ("study.py pretraining", "backbones"),
