@@ -88,6 +88,10 @@ COMMANDS = {
         "--workdir RUN --index photos.index",
         compiles=True,
     ),
+    "compare": Command(
+        "write a page with several runs beside each other",
+        "RUN OTHER --out compare.html",
+    ),
     "push": Command(
         "send a finished run's encoder and its card to the Hugging Face hub",
         "--workdir RUN --to OWNER/NAME",

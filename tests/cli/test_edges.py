@@ -204,6 +204,7 @@ PATHS = {
     "index": ["--out", "CODES"],
     "search": ["--workdir", "--index", "--html", "--root", "QUERY"],
     "export": ["--workdir", "--out"],
+    "compare": ["RUN", "--out"],
     "push": ["--workdir"],
     "weights": ["--out", "WEIGHTS"],
 }

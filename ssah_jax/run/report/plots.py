@@ -116,6 +116,38 @@ def training_plots(rows: Rows) -> list[Markup]:
     return figures
 
 
+_COMPARED = ("loss/total", "pace/threshold", "pace/hardness", "images_per_second")
+
+
+def comparison_plots(runs: Sequence[Rows]) -> list[Markup]:
+    """A figure for each curve that says most, with a line for each run.
+
+    Args:
+        runs: the logged objects of each; lines are called by its number, from 1.
+    """
+    keys = dict.fromkeys(key for rows in runs for row in rows for key in row)
+    chosen = [k for k in keys if k.startswith("validation/") or k in _COMPARED]
+    figures = []
+    for key in chosen:
+        drawn = {number: _series(rows, key) for number, rows in enumerate(runs, 1)}
+        drawn = {number: found for number, found in drawn.items() if found[0]}
+        if not drawn:
+            continue
+        with matplotlib.rc_context(_STYLE):
+            figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+            axes = figure.add_subplot()
+            for number, (steps, values) in drawn.items():
+                axes.plot(steps, values, label=str(number))
+            axes.set_xlabel("step")
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+            axes.xaxis.set_major_formatter(_NUMBERS)
+            figure.legend(loc="outside upper left", ncols=8)
+            title = key.replace("/", ": ").replace("_", " ").capitalize()
+            about = f"{key} over steps, of {len(drawn)} runs"
+            figures.append(_svg(figure, title, about))
+    return figures
+
+
 def _draw(axes: Axes, rows: Rows, keys: Iterable[str]) -> list[float]:
     """Draws keys over steps; returns all their values."""
     drawn: list[float] = []

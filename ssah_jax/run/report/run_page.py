@@ -92,10 +92,10 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
         ValueError: one of the files is not a JSON object.
     """
     workdir = Path(workdir)
-    config = _read_object(workdir / "config.json")
-    results = _read_object(workdir / "results.json")
-    class_names = _read_object(workdir / "model.json").get("class_names", [])
-    rows = _read_rows(workdir / "metrics.jsonl")
+    config = read_object(workdir / "config.json")
+    results = read_object(workdir / "results.json")
+    class_names = read_object(workdir / "model.json").get("class_names", [])
+    rows = read_rows(workdir / "metrics.jsonl")
     statistics = results.get("code_statistics", {})
     others = results.keys() - MEASURED.keys() - RUN.keys() - _ELSEWHERE
     text = render(
@@ -103,7 +103,7 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
         title=_title({**config, **results}),
         measured=_table(results, MEASURED),
         run=_table(results, RUN | {key: key for key in results if key in others}),
-        data=_read_object(workdir / "data.json").get("said", []),
+        data=read_object(workdir / "data.json").get("said", []),
         training=training_plots(rows),
         retrieval=retrieval_plots(results),
         codes=_code_table(statistics) if statistics else [],
@@ -119,7 +119,7 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A JSON object, empty where the file is missing."""
     if not path.is_file():
         return {}
@@ -132,7 +132,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """The logged objects by step; lines that a killed run left unfinished are not."""
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else ():
@@ -160,20 +160,20 @@ def _table(results: Mapping[str, Any], names: Mapping[str, str]) -> list[Row]:
         value = results[key]
         # A line for each entry: easier to read than a row of pairs.
         lines = (
-            [f"{name}: {_shown(name, entry)}" for name, entry in value.items()]
+            [f"{name}: {shown(name, entry)}" for name, entry in value.items()]
             if isinstance(value, Mapping)
-            else [_shown(key, value)]
+            else [shown(key, value)]
         )
         rows.append((title, lines))
     return rows
 
 
-def _shown(key: str, value: Any) -> str:
+def shown(key: str, value: Any) -> str:
     """A value as text."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_shown(name, v)}" for name, v in value.items())
+        return "; ".join(f"{name}: {shown(name, v)}" for name, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(_shown(key, v) for v in value)
+        return ", ".join(shown(key, v) for v in value)
     if isinstance(value, float):
         return f"{value:,.1f}" if key.endswith("seconds") else f"{value:.4f}"
     if isinstance(value, int) and not isinstance(value, bool) and key != "seed":
@@ -201,7 +201,7 @@ def _classes(
             "value": found["map"],
             "low": found.get("pessimistic", found["map"]),
             "high": found.get("optimistic", found["map"]),
-            "queries": _shown("num_query", found.get("num_query")),
+            "queries": shown("num_query", found.get("num_query")),
         }
 
     asked = [item for item in per_class.items() if item[1]["map"] is not None]
@@ -240,7 +240,7 @@ def _code_table(statistics: Mapping[str, Any]) -> list[Row]:
 
 def _gallery(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The queries of `gallery.json` by group; a picture that is lost is None."""
-    queries = _read_object(folder / "gallery.json").get("queries", [])
+    queries = read_object(folder / "gallery.json").get("queries", [])
 
     def about(image: Mapping[str, Any]) -> dict[str, Any]:
         path = folder / Path(image["picture"]).name
