@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).parent / "results" / "faults.json"
@@ -38,7 +39,8 @@ PARTS = {
 def main() -> int:
     """Runs the parts asked for; 1 if one of them found a fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--table", action="store_true", help="print the record")
     parser.add_argument("--quick", action="store_true", help="a few of each kind")
     parser.add_argument("--only", default="", help="pieces of a part, by commas")
     parser.add_argument(
@@ -52,6 +54,11 @@ def main() -> int:
     parser.add_argument("--python", default="", help="another Python, for pythons")
     parser.add_argument("--record", type=Path, default=RECORD)
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.record.read_text())))
+        return 0
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"PART: found {unknown[0]}, accepted are {', '.join(PARTS)}")
     options.only = [word for word in options.only.split(",") if word]
     if "pythons" in options.parts and not options.python:
         parser.error("pythons: needs --python PATH of another Python with the package")
@@ -87,6 +94,31 @@ def run(name: str, options: argparse.Namespace) -> int:
     found = [piece for piece in pieces.values() if piece.get("faults")]
     print(f"{name}: {len(found)} of {len(pieces)} pieces with faults")
     return 1 if found else 0
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record in Markdown, a line a piece."""
+    lines = ["| part | piece | figures | faults | revision |", "|---|---|---|---|---|"]
+    for part in PARTS:
+        for piece, found in record.get(part, {}).get("pieces", {}).items():
+            figures = {
+                key.replace("_", " "): value
+                for key, value in found.items()
+                if key not in ("faults", "run", "said", "number_of_faults", "note")
+            }
+            text = "; ".join(f"{key} {_plain(value)}" for key, value in figures.items())
+            faults = len(found["faults"])
+            revision = found["run"]["revision"]
+            lines.append(f"| {part} | {piece} | {text} | {faults} | {revision} |")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_plain, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def versions() -> dict[str, str]:

@@ -27,23 +27,33 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     pieces: dict[str, Any] = {}
     whole = trained(folder / "run")
     wanted = run_of(whole, call(state_of, whole))
-    known = commands(folder, whole, photos(folder / "photos"))
     sizes = _FREE[1::4] if options.quick else _FREE
+    times = 2 if options.quick else 10
+
+    def asked(name: str) -> bool:
+        return not options.only or any(word in name for word in options.only)
+
     with _disk(folder / "disk") as disk:
-        pieces["train, full before"] = _training(disk, sizes, wanted)
+        if asked("train, full before"):
+            pieces["train, full before"] = _training(disk, sizes, wanted)
+        if asked("train, full meanwhile"):
+            pieces["train, full meanwhile"] = _filling(disk, times, wanted)
         print(pieces, flush=True)
-        pieces["train, full meanwhile"] = _filling(
-            disk, 2 if options.quick else 10, wanted
-        )
-        print(pieces, flush=True)
+        others = ("encode", "index", "search", "features", "prepare", "read-only")
+        if not any(map(asked, others)):
+            return pieces
+        known = commands(folder, whole, photos(folder / "photos"))
         for name, words in known.items():
+            if not asked(name):
+                continue
             place = folder / f"{name} whole"
             place.mkdir()
             ssah(*words(place)).end()
             pieces[f"{name}, full before"] = _command(disk, sizes, name, words, place)
             print(name, pieces[f"{name}, full before"], flush=True)
-    with _disk(folder / "fixed") as disk:
-        pieces["read-only"] = _read_only(folder, disk)
+    if asked("read-only"):
+        with _disk(folder / "fixed") as disk:
+            pieces["read-only"] = _read_only(folder, disk)
     return pieces
 
 

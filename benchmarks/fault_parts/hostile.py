@@ -73,7 +73,7 @@ def _pickle(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]
             path = place / "weights.pth"
             path.write_bytes(make({"x": evil}, {}))
             out = place / "out.safetensors"
-            ended = ssah("weights", path, "--out", out, memory=_MEMORY).end(20)
+            ended = ssah("weights", path, "--out", out, memory=_MEMORY).end(600)
             said = _said(ended)
             tried += 1
             if mark.exists() or out.exists():
@@ -136,7 +136,7 @@ def _bombs(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]:
         ("gzip", [*train, f"--workdir={place / 'run'}"]),
         ("zip", weights),
     ):
-        ended = ssah(*words, memory=_MEMORY).end(60)
+        ended = ssah(*words, memory=_MEMORY).end(600)
         said[name] = f"{_said(ended)} ({ended.seconds:.1f} s)"
         if fault := ended.fault(accepted=(2,)):
             faults.append(f"{name}: {fault}")
@@ -161,7 +161,7 @@ def _parents(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any
         *("--config.data.num_queries=4", "--config.data.num_validation=2", "--check"),
         *("--config.labels_per_class=2", "--config.data.channels=1"),
     ]
-    ended = ssah(*train, *words).end(60)
+    ended = ssah(*train, *words).end(600)
     said["table"] = _said(ended)
     if fault := ended.fault(accepted=(0, 2)):
         faults.append(fault)
@@ -170,7 +170,7 @@ def _parents(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any
     ended = ssah(
         *("encode", "--workdir", work, f"@{listed}", "--out", place / "c.parquet"),
         memory=_MEMORY,
-    ).end(60)
+    ).end(600)
     said["list"] = _said(ended)
     if fault := ended.fault(accepted=(2,)):
         faults.append(fault)
@@ -222,7 +222,7 @@ def _archive(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any
         data = place / f"data {name.replace('/', '_')}"
         ended = ssah(
             *("prepare", "cifar10", "--from", source, "--no-verify"), "--data-dir", data
-        ).end(120)
+        ).end(1200)
         said[name] = _said(ended)
         if mark.exists():
             faults.append(f"{name}: written outside")
@@ -296,7 +296,7 @@ def _pages(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]:
             *words,
             *sizes,
         ]
-        ended = ssah(*train).end(120)
+        ended = ssah(*train).end(1200)
         if fault := ended.fault(accepted=(0,)):
             faults.append(f"train: {fault}")
         runs.append(workdir)
@@ -309,7 +309,7 @@ def _pages(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]:
             *("--html", place / "found.html"),
         ],
     ):
-        ended = ssah(*words).end(120)
+        ended = ssah(*words).end(1200)
         if fault := ended.fault(accepted=(0,)):
             faults.append(f"{words[0]}: {fault}")
     pages = [place / "found.html", *(run / "report.html" for run in runs)]
@@ -349,7 +349,7 @@ def _claims(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]
     faults, said = [], {}
     for name, make in (("Parquet", _claiming_parquet), ("index", _claiming_index)):
         child = Child(make, place, folder)
-        ended = child.end(60)
+        ended = child.end(600)
         if ended.status:
             faults.append(f"{name}: could not be made: {ended.err[-200:]}")
             continue
@@ -362,7 +362,7 @@ def _claims(place: Path, folder: Path, work: Path, known: Any) -> dict[str, Any]
                     next(iter(sorted((folder / "photos").rglob("*.png")))),
                 ]
             )
-            ended = ssah(*words, memory=_MEMORY).end(30)
+            ended = ssah(*words, memory=_MEMORY).end(600)
             said[path.name] = f"{_said(ended)} ({ended.seconds:.1f} s)"
             # Of what only describes the rows a claim harms nobody: they are checked.
             harmless = name == "Parquet" and ended.status == 0
