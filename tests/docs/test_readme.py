@@ -108,6 +108,20 @@ def test_numbers_of_the_input_are_those_of_the_record():
         assert f"{100 * run['data_wait']:.1f} % " in text
 
 
+def test_numbers_of_large_sets_are_those_of_the_record():
+    text = (ROOT / "docs/scaling.md").read_text()
+    record = json.loads((ROOT / "benchmarks/results/large_sets.json").read_text())
+    rows = record["seconds_by_images"]
+    assert f"large_sets.py --steps {record['steps']}`" in text
+    for size, row in rows.items():
+        cells = [f"{int(size):,}", *map(str, row.values())]
+        assert f"| {' | '.join(cells)} |" in text
+    few, many = min(rows, key=int), max(rows, key=int)
+    grown = rows[many]["peak_megabytes"] - rows[few]["peak_megabytes"]
+    each = grown * 2**20 / (int(many) - int(few))
+    assert f"some {10 * round(each / 10)} bytes an image" in " ".join(text.split())
+
+
 def test_the_table_of_protocols_is_complete():
     text = page("data.md")[0]
     protocols = text.split("## Protocols")[1].split("\n## ")[0]
