@@ -10,7 +10,7 @@ from typing import Any
 
 from ssah_jax.run.report.page import render
 from ssah_jax.run.report.plots import comparison_plots
-from ssah_jax.run.report.run_page import MEASURED, read_object, read_rows, shown
+from ssah_jax.run.report.run_page import MEASURED, RUN, read_object, read_rows, shown
 
 _FACTS = ("steps", "num_labelled", "num_query", "num_database", "bits", "seed")
 _SAME = ("protocol", "split_digest", "num_query", "num_database")
@@ -42,7 +42,7 @@ def comparison(workdirs: Sequence[Path]) -> str:
         "compare.html",
         title=f"{len(names)} runs",
         names=names,
-        measured=_table(results, [*MEASURED, *_FACTS], MEASURED),
+        measured=_table(results, [*MEASURED, *_FACTS], RUN | MEASURED),
         unlike=differ,
         plots=comparison_plots(rows),
         config=_differences(configs),

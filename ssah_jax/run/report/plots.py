@@ -136,8 +136,11 @@ def comparison_plots(runs: Sequence[Rows]) -> list[Markup]:
         with matplotlib.rc_context(_STYLE):
             figure = Figure(figsize=(4.8, 3.2), layout="constrained")
             axes = figure.add_subplot()
+            styles = list(_STYLE["axes.prop_cycle"])
             for number, (steps, values) in drawn.items():
-                axes.plot(steps, values, label=str(number))
+                # A run looks the same in every figure, also where others are missing.
+                style = styles[(number - 1) % len(styles)]
+                axes.plot(steps, values, label=str(number), **style)
             axes.set_xlabel("step")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
             axes.xaxis.set_major_formatter(_NUMBERS)

@@ -9,6 +9,7 @@ from report_cases import fill, make_results
 from ssah_jax import cli
 from ssah_jax.data.sealed import sealed
 from ssah_jax.run.report.compare_page import short_names
+from ssah_jax.run.report.plots import comparison_plots
 
 
 def a_run(path, *, rate=0.1, rows=3, **results):
@@ -45,6 +46,16 @@ def test_figures_differences_and_curves(tmp_path):
     assert page.labels() == ["Loss: total: loss/total over steps, of 1 runs"]
     assert "a/run" in page.text and "b/run" in page.text
     assert compare(*runs, "--out", out) == 2
+
+
+def test_a_run_has_one_colour_in_all_figures():
+    rows = [{"step": 1, "loss/total": 1.0}, {"step": 2, "loss/total": 2.0}]
+    paced = [row | {"pace/threshold": 0.1} for row in rows]
+    loss, pace = comparison_plots([rows, rows, paced])
+    for colour, (first, second) in zip(
+        ("#3b82c4", "#d9772b", "#3a9d5d"), ((1, 0), (1, 0), (1, 1)), strict=True
+    ):
+        assert ((colour in loss), (colour in pace)) == (bool(first), bool(second))
 
 
 def test_another_test_is_told(tmp_path):
