@@ -16,6 +16,8 @@ from jaxtyping import Float, Float32, Int8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+_CHUNK = 8192
+
 ITERATIONS = 50
 """Of ITQ, as in its paper."""
 
@@ -99,13 +101,19 @@ class Binariser:
 
     def project(self, features: Float[np.ndarray, "N D"]) -> Float32[np.ndarray, "N K"]:
         """What the signs are taken of, `[N, K]`, any real; as of `apply`."""
-        x = _unit_rows(features)
+        x = _checked_rows(features)
         if x.shape[1] != len(self.mean):
             raise ValueError(
                 f"features: found {x.shape[1]} numbers a row, accepted are "
                 f"{len(self.mean)} as in fit"
             )
-        return ((x - self.mean) @ self.projection).astype(np.float32)
+        found = np.empty((len(x), self.bits), np.float32)
+        for start in range(0, len(x), _CHUNK):
+            some = _units(x[start : start + _CHUNK].astype(np.float32)) - self.mean
+            found[start : start + _CHUNK] = (
+                some if self.kind == "sign" else some @ self.projection
+            )
+        return found
 
     def save(
         self,
@@ -192,7 +200,11 @@ def check_kind(kind: str) -> None:
 
 
 def _unit_rows(features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-    x = np.asarray(features, np.float64)
+    return _units(_checked_rows(features).astype(np.float64))
+
+
+def _checked_rows(features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    x = np.asarray(features)
     if x.ndim != 2:
         raise ValueError(f"features: found shape {x.shape}, accepted is [N, D]")
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
@@ -200,6 +212,10 @@ def _unit_rows(features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
         raise ValueError(
             f"features: found a value that is no finite number in row {bad[0]}"
         )
+    return x
+
+
+def _units(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return x / np.maximum(length, np.finfo(np.float32).tiny)
 

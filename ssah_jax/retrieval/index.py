@@ -32,13 +32,13 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Int32, Int64, Shaped, UInt8, UInt64
+from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from ssah_jax.retrieval.code_files import (
     CodeSet,
@@ -114,6 +114,19 @@ class Index:
         labels: of each image, as in `CodeSet`; None where none are known.
         options: that it was built with, defaults filled in.
         name: what messages call it: its file, once there is one.
+        encoder: what images are searched by, if anything; `Index.build` and
+            `with_encoder` set it.
+
+    >>> import numpy as np
+    >>> from ssah_jax import Encoder, Index
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    >>> def pixels(images):
+    ...     return images[:, ::4, ::4].reshape(len(images), -1) / 255
+    >>> encoder = Encoder.from_backbone(pixels, image_size=16, bits=16).fit(images)
+    >>> index = Index.build(encoder, images)
+    >>> distances, rows = index.search(images[:2], k=3)
+    >>> rows[:, 0].tolist(), distances[:, 0].tolist(), distances.shape
+    ([0, 1], [0, 0], (2, 3))
     """
 
     kind: str
@@ -124,14 +137,84 @@ class Index:
     options: dict[str, int]
     name: str
     _index: Any = dataclasses.field(repr=False)
+    encoder: Any = dataclasses.field(default=None, repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        source: Any,
+        images: Any = None,
+        *,
+        ids: Sequence[str] | None = None,
+        labels: Sequence[Sequence[str]] | None = None,
+        kind: str = "flat",
+        **options: int,
+    ) -> "Index":
+        """An index of images, or of codes.
+
+        Args:
+            source: what makes codes of `images`, such as `ssah_jax.Encoder`; or a
+                `CodeSet`; or codes `[N, K]`, as of `search`.
+            images: N of them, as `source.transform` takes them.
+            ids: N different names; None for the images' paths or numbers.
+            labels: names of what each image shows; None where none are known.
+            kind: as of `build_index`.
+            **options: as of `build_index`.
+
+        Raises:
+            ValueError: arguments do not fit each other, or there are no images.
+        """
+        if isinstance(source, CodeSet):
+            if images is not None or ids is not None or labels is not None:
+                raise ValueError(
+                    "source: found a CodeSet, accepted without images, ids and labels, "
+                    "which it has"
+                )
+            return build_index(source, kind=kind, **options)
+        encoder, fingerprint = None, ""
+        if hasattr(source, "transform"):
+            if images is None:
+                raise ValueError("images: found none, accepted are those to index")
+            encoder, given = source, source.given_images(images)
+            codes, fingerprint = source.transform(given), source.fingerprint
+            ids = given.names if ids is None else ids
+        else:
+            if images is not None:
+                raise ValueError(
+                    f"source: found {type(source).__name__}, accepted with images is "
+                    "an encoder"
+                )
+            codes = checks.host_array("source", source)
+        bits = codes.shape[1] if codes.ndim == 2 else 0
+        packed = pack_codes(codes, bits=bits)
+        names = tuple(map(str, range(len(packed)) if ids is None else ids))
+        if len(set(names)) < len(names):
+            raise ValueError("ids: found one twice, accepted are different ones")
+        known = None if labels is None else tuple(map(tuple, labels))
+        found = CodeSet(names, packed, bits, fingerprint, known)
+        index = build_index(found, kind=kind, **options)
+        return dataclasses.replace(index, encoder=encoder)
+
+    def with_encoder(self, encoder: Any) -> "Index":
+        """The same index, searched by images too.
+
+        Args:
+            encoder: of the model that encoded what is indexed.
+
+        Raises:
+            CodeFileError: it is of another model.
+        """
+        check_fingerprint(self, encoder.fingerprint)
+        return dataclasses.replace(self, encoder=encoder)
 
     def search(
-        self, codes: Shaped[np.ndarray, "Q K"], k: int
+        self, codes: Any, k: int = 10
     ) -> tuple[Int32[np.ndarray, "Q k"], Int64[np.ndarray, "Q k"]]:
         """The nearest codes of each query.
 
         Args:
-            codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans.
+            codes: `[Q, K]`, any real but NaN, binarised at 0 (0 is +1), or booleans;
+                with an encoder also Q images, as its `transform` takes them.
             k: neighbours wanted, >= 1; above N it counts as N.
 
         Returns:
@@ -146,6 +229,8 @@ class Index:
                 below 0.
         """
         checks.check_whole("k", k, 1)
+        if self.encoder is not None and len(getattr(codes, "shape", ())) != 2:
+            codes = self.encoder.transform(codes)
         codes = checks.host_array("codes", codes)
         if codes.ndim == 2 and codes.shape[1] != self.bits:
             raise CodeFileError(

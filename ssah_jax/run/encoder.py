@@ -50,7 +50,7 @@ class Encoder(abc.ABC):
     Made by `from_run`, `from_backbone` or `load`:
 
     >>> import numpy as np
-    >>> from ssah_jax.run.encoder import Encoder
+    >>> from ssah_jax import Encoder
     >>> images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
     >>> def pixels(images):
     ...     return images[:, ::4, ::4].reshape(len(images), -1) / 255

@@ -57,8 +57,8 @@ def test_public_names_exist_are_sorted_and_documented(name):
             assert inspect.getdoc(value), public_name
 
 
-def test_the_package_shows_its_pure_modules():
-    assert set(ssah_jax.__all__) == {"__version__"} | {
+def test_the_package_shows_its_pure_modules_and_two_classes():
+    assert set(ssah_jax.__all__) == {"__version__", "Encoder", "Index"} | {
         name.removeprefix("ssah_jax.") for name in MODULES
     }
     for name in ssah_jax.__all__:

@@ -8,11 +8,14 @@ import pytest
 from feature_cases import LITE0, direct
 from PIL import Image
 
+from ssah_jax import Encoder, Index
 from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.data.given import GivenImages
+from ssah_jax.retrieval import CodeFileError, CodeSet, load_index
+from ssah_jax.retrieval import index as index_lib
 from ssah_jax.retrieval.binarisers import Binariser
 from ssah_jax.run import encoder as encoder_lib
-from ssah_jax.run.encoder import Encoder, sample_of
+from ssah_jax.run.encoder import sample_of
 from ssah_jax.run.features import load_extractor
 
 RNG = np.random.default_rng(0)
@@ -33,8 +36,9 @@ def fitted(**options):
 
 
 def test_examples_run():
-    found = doctest.testmod(encoder_lib, optionflags=doctest.ELLIPSIS)
-    assert found.attempted >= 5 and found.failed == 0
+    for module in (encoder_lib, index_lib):
+        found = doctest.testmod(module)
+        assert found.attempted >= 5 and found.failed == 0
 
 
 @pytest.mark.parametrize("kind", ["itq", "sign", "lsh"])
@@ -212,3 +216,42 @@ def test_a_sample_is_a_draw():
     drawn = sample_of(100, 10, seed=0)
     assert len(set(drawn)) == 10 and (np.diff(drawn) > 0).all() and drawn.max() > 50
     assert not np.array_equal(drawn, sample_of(100, 10, seed=1))
+
+
+def test_an_index_of_images(tmp_path):
+    encoder = fitted()
+    index = Index.build(encoder, IMAGES)
+    codes = encoder.transform(IMAGES)
+    wanted = (codes[:4, None] != codes[None]).sum(axis=2)
+    distances, rows = index.search(IMAGES[:4], k=50)
+    for row in range(4):
+        np.testing.assert_array_equal(distances[row], np.sort(wanted[row]))
+        np.testing.assert_array_equal(wanted[row][rows[row]], distances[row])
+    np.testing.assert_array_equal(index.search(codes[:4], k=50)[1], rows)
+    assert index.search(IMAGES[:4])[1].shape == (4, 10)
+    assert index.ids[:2] == ("0", "1") and index.fingerprint == encoder.fingerprint
+    index.save(tmp_path / "i")
+    again = load_index(tmp_path / "i")
+    with pytest.raises(ValueError, match="codes: found"):
+        again.search(IMAGES[:4])
+    np.testing.assert_array_equal(
+        again.with_encoder(encoder).search(IMAGES[:4], k=50)[1], rows
+    )
+    with pytest.raises(CodeFileError, match="found queries of model"):
+        again.with_encoder(fitted(bits=8))
+    # Of codes alone, and of a file's.
+    plain = Index.build(codes, labels=[["a"]] * 50, ids=[f"{i}.png" for i in range(50)])
+    np.testing.assert_array_equal(plain.search(codes[:4], k=50)[1], rows)
+    assert plain.ids[3] == "3.png" and plain.labels[3] == ("a",)
+    found = CodeSet(index.ids, index.packed, 9, "f")
+    assert Index.build(found, kind="hnsw").kind == "hnsw"
+    for arguments, options in (
+        ((found, IMAGES), {}),
+        ((encoder,), {}),
+        ((codes, IMAGES), {}),
+        ((codes,), {"ids": ["a"] * 50}),
+        ((codes,), {"ids": ["a"]}),
+        ((IMAGES,), {}),
+    ):
+        with pytest.raises(ValueError, match="found"):
+            Index.build(*arguments, **options)
