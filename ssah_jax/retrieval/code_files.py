@@ -290,12 +290,12 @@ class Digest:
         labels = found.labels or ((),) * len(found.ids)
         ids, tags, codes, sizes, times, digests = self._parts
         for column, part in (("size", sizes), ("modified", times)):
-            part.update(np.ascontiguousarray(table[column].fill_null(-1).to_numpy()))
+            part.update(table[column].fill_null(-1).to_numpy().tobytes())
         known = table["digest"].to_pylist()
         digests.update(b"".join(each or bytes(DIGEST_BYTES) for each in known))
         ids.update(_counted(found.ids))
         tags.update(b"".join(b"%d=%b" % (len(r), _counted(r)) for r in labels))
-        codes.update(np.ascontiguousarray(found.packed))
+        codes.update(found.packed.tobytes())
 
     def hexdigest(self) -> str:
         """Of all rows so far."""
