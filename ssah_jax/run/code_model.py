@@ -73,7 +73,8 @@ class CodeModel:
         if not Path(path).is_file():
             raise ValueError(
                 f"{where}: found no such file, accepted is a model that `ssah encode "
-                "--backbone` wrote beside its codes"
+                "--backbone` wrote beside its codes, an encoder of `ssah export --to "
+                "safetensors`, hf:OWNER/NAME, or small"
             )
         try:
             with safe_open(os.fspath(path), framework="np") as file:
