@@ -1,0 +1,22 @@
+"""The table of docs/codes_without_training.md is that of its record."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_is_the_record():
+    record = json.loads((ROOT / "benchmarks/results/untrained_codes.json").read_text())
+    page = (ROOT / "docs/codes_without_training.md").read_text()
+    found = re.findall(r"^\| `?([a-z-]+)`? \| (\d+) \| (\d+) \| (.*) \|$", page, re.M)
+    wanted = []
+    for row in record["rows"]:
+        recall = row["recall_at_10"]
+        cells = [row["map"], row["precision_at_100"], *recall.values()]
+        numbers = [f"{value:.3f}" for value in cells]
+        numbers += ["-"] * (6 - len(numbers))
+        bits = row["bits"] or 32 * record["features"]
+        wanted.append((row["kind"], str(bits), str(row["bytes"]), " | ".join(numbers)))
+    assert found == wanted
