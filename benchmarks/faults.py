@@ -74,13 +74,13 @@ def run(name: str, options: argparse.Namespace) -> int:
     import importlib
 
     module = importlib.import_module(f"fault_parts.{PARTS[name]}")
-    started = time.monotonic()
+    started, about = time.monotonic(), versions()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         pieces = module.run(Path(folder).resolve(), options)
     # Read now: another part may have ended meanwhile.
     record = json.loads(options.record.read_text()) if options.record.is_file() else {}
     before = record.get(name, {}).get("pieces", {}) if options.only else {}
-    about = versions() | {
+    about |= {
         "seed": options.seed,
         "quick": options.quick,
         "seconds": round(time.monotonic() - started, 1),
