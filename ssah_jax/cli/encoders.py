@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssah_jax.cli.arguments import as_path
+from ssah_jax.cli.arguments import as_images, as_path
 from ssah_jax.retrieval.files import find_files, one_line
 
 # As in ssah_jax.cli.encode.
@@ -98,7 +98,7 @@ def add_encoder(
     group.add_argument(
         "--fit",
         metavar="N|IMAGES",
-        type=as_path,
+        type=as_images,
         help="what --binarise learns from: N of the images, drawn (default: 10000), or "
         "a folder, pattern or @FILE of others",
     )

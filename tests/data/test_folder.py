@@ -433,11 +433,11 @@ def test_folders_that_all_hold_the_same_folders(tmp_path):
         folder.image_folder(tmp_path / "split")
     views = [f"{name}/{view}/1.png" for name in "abc" for view in ("front", "side")]
     touch(tmp_path / "views", *views)
-    found = folder.image_folder(tmp_path / "views")
+    found = folder.image_folder(tmp_path / "views", size=8)
     assert found.class_names == ("a", "b", "c")
     assert found.notes == (
         "the same folders (front, side) in each of (a, b, c): these are taken for the "
         "classes",
     )
     touch(tmp_path / "views", "c/loose.png")
-    assert folder.image_folder(tmp_path / "views").notes == ()
+    assert folder.image_folder(tmp_path / "views", size=8).notes == ()
