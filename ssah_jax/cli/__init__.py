@@ -104,6 +104,7 @@ COMMANDS = {
 }
 
 _INSISTENCE = 2.0
+_MOMENT = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -226,11 +227,14 @@ def _print_anything() -> None:
 def _insistent_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt again, two seconds after Ctrl-C, until it is heard.
 
-    Python drops one that is raised in a callback of the garbage collector, and JAX has
-    such a callback.
+    Python drops one that is raised in a callback of the garbage collector, with a
+    traceback; JAX has such a callback, which is waited for.
     """
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(number: int, frame: types.FrameType | None) -> None:
+        if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
+            signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+            return
         signal.setitimer(signal.ITIMER_REAL, _INSISTENCE)
         raise KeyboardInterrupt
 

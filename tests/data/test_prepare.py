@@ -236,6 +236,24 @@ def test_an_interrupt_that_is_swallowed_comes_again(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_an_interrupt_within_jaxs_callback_comes_after_it(monkeypatch):
+    heard = []
+
+    def _xla_gc_callback():
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.append("callback")
+
+    def busy(arguments):
+        _xla_gc_callback()
+        for _ in range(500):
+            time.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr(commands, "_run", busy)
+    assert commands.main([]) == 130
+    assert heard == ["callback"]
+
+
 @pytest.mark.slow
 def test_killed_processes(tmp_path):
     """fashion_mnist, as TFDS fixes its 70,000 images, so that there is time to kill."""
