@@ -92,6 +92,11 @@ COMMANDS = {
         "write a page with several runs beside each other",
         "RUN OTHER --out compare.html",
     ),
+    "show": Command(
+        "write a page of what a run finds and what its bits look at",
+        "--workdir RUN --query cat.jpg --out show.html",
+        compiles=True,
+    ),
     "push": Command(
         "send a finished run's encoder and its card to the Hugging Face hub",
         "--workdir RUN --to OWNER/NAME",

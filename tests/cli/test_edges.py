@@ -236,6 +236,7 @@ PATHS = {
     "serve": ["--workdir", "--like", "--model", "--weights", "--index", "--root"],
     "export": ["--workdir", "--out"],
     "compare": ["RUN", "--out"],
+    "show": ["--workdir", "--query", "--data", "--out"],
     "push": ["--workdir"],
     "weights": ["--out", "WEIGHTS"],
 }

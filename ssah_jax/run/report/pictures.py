@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -98,6 +99,25 @@ def draw_strip(
             cell[..., :3] = image
             cell[..., 3] = 255
     return _png(Image.fromarray(canvas))
+
+
+def draw_heat(
+    image: UInt8[np.ndarray, "H W ch"], heat: Float[np.ndarray, "H W"]
+) -> bytes:
+    """A PNG of an image in grey below a map of heat.
+
+    Args:
+        image: uint8 `[H, W, ch]` in 0 .. 255; ch is 1 (grey) or 3.
+        heat: `[H, W]` in [0, 1]; NaN leaves the image as it is.
+
+    Returns:
+        Of the size of `draw_picture`.
+    """
+    known = np.isfinite(heat)
+    colour = matplotlib.colormaps["inferno"](np.where(known, heat, 0))[..., :3]
+    grey = image.mean(axis=-1, keepdims=True) / 255
+    mixed = np.where(known[..., None], 0.35 * grey + 0.65 * colour, grey)
+    return draw_picture(np.rint(mixed * 255).astype(np.uint8))
 
 
 def _png(picture: Image.Image) -> bytes:

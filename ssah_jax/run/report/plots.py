@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from cycler import cycler
+from jaxtyping import Float
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -247,6 +249,67 @@ def code_plots(statistics: Mapping[str, Any]) -> list[Markup]:
         low, high = min(balance), max(balance)
         spread = f"share of images in which each of {len(balance)} bits is +1"
         return [_svg(figure, "Balance", f"{spread}, {low:.2f} to {high:.2f}")]
+
+
+MARKERS = {"o": "●", "s": "■", "^": "▲"}
+"""How the points of a class look in a map, and the same in text."""
+
+CLASS_STYLES = [(colour, marker) for marker in MARKERS for colour in _COLOURS]
+"""Colour and marker of each class of a map."""
+
+
+def map_plot(
+    points: Mapping[int, Float[np.ndarray, "n 2"]],
+    queries: Float[np.ndarray, "m 2"],
+    shares: Float[np.ndarray, "2"],
+) -> Markup:
+    """Codes on the plane in which they vary most, queries by their numbers from 1.
+
+    Args:
+        points: `[n, 2]` by the number of a style in `CLASS_STYLES`; grey by others.
+        queries: `[m, 2]`.
+        shares: of the variance along the axes, `[2]` in [0, 1].
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        axes = figure.add_subplot()
+        for style, group in points.items():
+            known = 0 <= style < len(CLASS_STYLES)
+            colour, marker = CLASS_STYLES[style] if known else ("#808080", "o")
+            axes.plot(
+                *group.T, color=colour, marker=marker, linestyle="none", alpha=0.6
+            )
+        for number, place in enumerate(queries.tolist(), 1):
+            axes.plot(*place, "o", markersize=13, fillstyle="none", color=_TEXT)
+            axes.annotate(
+                str(number), place, ha="center", va="center", weight="bold", size=9
+            )
+        for name, share in zip(("x", "y"), shares.tolist(), strict=True):
+            which = "first" if name == "x" else "second"
+            label = f"{which} principal component ({share:.0%} of the variance)"
+            axes.set(**{f"{name}label": label})
+        number = sum(len(group) for group in points.values())
+        about = f"{number} database images and {len(queries)} queries"
+        return _svg(figure, "Map of codes", about)
+
+
+def flip_plot(shares: Float[np.ndarray, "K"], number: int) -> Markup:
+    """How often each bit changes when a window hides part of one image.
+
+    Args:
+        shares: of the windows, `[K]` in [0, 1].
+        number: of the query, from 1.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.8, 2.0), layout="constrained")
+        axes = figure.add_subplot()
+        axes.bar(range(len(shares)), shares, color=_COLOURS[0], width=0.7)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.xaxis.grid(False)
+        axes.set(xlabel="bit", ylabel="share of windows", ylim=(0, 1.02))
+        axes.set_xlim(-0.6, len(shares) - 0.4)
+        about = f"share of windows that flip each of {len(shares)} bits"
+        return _svg(figure, f"Flips by bit, query {number}", about)
 
 
 def _curve_plot(points: Sequence[tuple[float, float]], title: str, over: str) -> Markup:
