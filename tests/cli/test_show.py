@@ -50,23 +50,41 @@ def test_the_runs_own_queries(finished, tmp_path, capsys):
     )
 
 
-def test_image_files_find_the_nearest(run, finished, tmp_path):
+def test_what_is_nearest_and_where_it_lies(run):
     experiment = prepare(config())
-    queries = show.given_queries(run.encoder, [str(run.photos / run.names[3])])
-    found = show.look(run.encoder, experiment, queries, sample=10_000)
-    (answer,) = found.answers
-    database = experiment.split.database
+    database, source = experiment.split.database, experiment.source
     known = database[database < NUMBER]
-    own = dict(zip(known.tolist(), distances(run, 3)[known].tolist(), strict=True))
+    query = int(known[0])
+    queries = show.given_queries(run.encoder, [str(run.photos / run.names[query])])
+    labelled = dataclasses.replace(queries, labels=source.labels[[query]])
+    found = show.look(run.encoder, experiment, labelled, sample=10_000)
+    (answer,) = found.answers
+    far = distances(run, query)[known].tolist()
+    own = dict(zip(known.tolist(), far, strict=True))
     shown = {int(near["id"]): near["distance"] for near in answer.neighbours}
     assert len(shown) == 10 and len(found.points) == len(database)
-    assert [*shown.values()] == sorted(shown.values())
-    assert {k: v for k, v in shown.items() if k in own}.items() <= own.items()
-    # What was left out is no nearer.
+    assert [*shown.values()] == sorted(shown.values()) and shown[query] == 0
     farthest = max(shown.values())
-    assert all(own[k] >= farthest for k in own.keys() - shown.keys())
-    assert answer.labels is None and answer.neighbours[0]["hit"] is None
+    for row, distance in own.items():
+        assert shown[row] == distance if row in shown else distance >= farthest
+    classes = source.labels.argmax(axis=1)
+    assert {near["hit"] for near in answer.neighbours} == {True, False}
+    for row, near in zip(shown, answer.neighbours, strict=True):
+        assert near["hit"] == (classes[row] == classes[query])
+        assert near["labels"] == source.class_names[classes[row]]
+    np.testing.assert_array_equal(found.classes, classes[database])
+    np.testing.assert_allclose(found.query_points[0], found.points[0], atol=1e-6)
+    np.testing.assert_allclose(found.points.mean(axis=0), 0, atol=1e-6)
     assert answer.flips.shape == (3, 3, 3, 20) and answer.flips.any()
+
+
+def test_image_files_have_no_class(run, finished, tmp_path):
+    out, photo = tmp_path / "show.html", run.photos / run.names[3]
+    words = ["--workdir", finished, "--query", photo, photo, "--sample", 12]
+    assert call("show", *words, "--out", out) == 0
+    page = Page(out)
+    kinds = [attributes["class"] for attributes in page.all("li")[:20]]
+    assert kinds == ["found"] * 20 and "solid frame" not in page.text
 
 
 def test_windows_lie_within_the_crop():
