@@ -108,7 +108,9 @@ class _HelpConfig(argparse.Action):
         parser.exit()
 
 
-def add_run(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def add_run(
+    parser: argparse.ArgumentParser, *, required: bool = True, reads_data: bool = False
+) -> None:
     """Adds the arguments that say which run, and which of its checkpoints."""
     parser.add_argument(
         "--workdir",
@@ -116,7 +118,7 @@ def add_run(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
         type=as_path,
         required=required,
         help="the directory of a run; its training data are not needed"
-        if required
+        if required and not reads_data
         else "the directory of a run",
     )
     parser.add_argument(

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "One page, complete in itself: the nearest images of some queries, a map of\n"
         "the codes, and which bits change when A-Net's windows hide a place of a query."
     )
-    add_run(parser)
+    add_run(parser, reads_data=True)
     parser.add_argument(
         "--query",
         metavar="IMAGE",
