@@ -1,14 +1,12 @@
 """Edges of the command line: terminals, pipes, paths, disks, interruptions."""
 
 import errno
-import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import termios
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -363,8 +361,9 @@ def test_nohup_is_heeded():
 def test_a_terminal_that_closes_asks_training_to_stop():
     """Nothing that is printed afterwards is an error."""
     code = """
-        import os, signal, sys
+        import fcntl, os, signal, sys, termios
         from ssah_jax.run import train_lib
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         with train_lib._stop_requests() as stopped:
             print("ready", flush=True)
             while not stopped():
@@ -383,7 +382,6 @@ def test_a_terminal_that_closes_asks_training_to_stop():
         stderr=theirs,
         pass_fds=[write],
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     ) as process:
         os.close(write)
         os.close(theirs)

@@ -5,6 +5,7 @@ Small trees in the exact original layouts, by the real commands and the shipped 
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
