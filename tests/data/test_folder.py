@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from image_files import one_line, picture
 
@@ -78,9 +78,20 @@ def trees(draw):
     return content
 
 
+def holds_alike(content):
+    """Whether all class folders hold the same folders alone, as parts of a split do."""
+    inside = {}
+    for name in content.get("all", ()):
+        label, *middle, _ = name.split("/")
+        inside.setdefault(label, set()).add(middle[0] if middle else None)
+    first, *others = inside.values() or [set()]
+    return others and None not in first and all(each == first for each in others)
+
+
 @settings(deadline=None)
 @given(trees(), st.booleans())
 def test_source_says_what_was_stored(tmp_path_factory, content, with_others):
+    assume(not holds_alike(content))
     path = tmp_path_factory.mktemp("folder")
     for images in content.values():
         touch(path, *images)
