@@ -108,6 +108,13 @@ class _HelpConfig(argparse.Action):
         parser.exit()
 
 
+def add_overwrite(parser: argparse._ActionsContainer) -> None:
+    """Adds the word that lets a command replace the file it writes."""
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace FILE if it is there"
+    )
+
+
 def add_run(
     parser: argparse.ArgumentParser, *, required: bool = True, reads_data: bool = False
 ) -> None:

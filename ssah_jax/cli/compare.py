@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ssah_jax.cli.arguments import as_path
+from ssah_jax.cli.arguments import add_overwrite, as_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", type=as_path, required=True, help="the page to write"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
+    add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> int:

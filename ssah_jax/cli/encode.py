@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from ssah_jax.cli.arguments import as_images, as_path
+from ssah_jax.cli.arguments import add_overwrite, as_images, as_path
 from ssah_jax.cli.encoders import (
     add_encoder,
     check_encoder,
@@ -123,9 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="if FILE is there, encode only what is new or changed since, drop what "
         "is gone, and keep the rest",
     )
-    there.add_argument(
-        "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
+    add_overwrite(there)
     add_processes(parser)
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ssah_jax.cli.arguments import add_run, as_path
+from ssah_jax.cli.arguments import add_overwrite, add_run, as_path
 
 FORMS = ("stablehlo", "onnx", "safetensors")
 """What `--to` accepts."""
@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", type=as_path, required=True, help="the file to write"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
+    add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssah_jax.cli.arguments import as_images, as_path
+from ssah_jax.cli.arguments import add_overwrite, as_images, as_path
 from ssah_jax.cli.encode import alone, check_out, lines_of
 
 # Cheap: they import FAISS and PyArrow when they use them.
@@ -66,9 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the index to write, such as photos.index; with --add or --remove, the "
         "one to change",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
+    add_overwrite(parser)
     for kind, options in OPTIONS.items():
         if options:
             group = parser.add_argument_group(f"of --kind {kind}")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ssah_jax.cli.arguments import add_run, as_path
+from ssah_jax.cli.arguments import add_overwrite, add_run, as_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="show.html",
         help="the page to write (default show.html)",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
+    add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> int:

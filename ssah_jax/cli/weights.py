@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ssah_jax.cli.arguments import as_path
+from ssah_jax.cli.arguments import add_overwrite, as_path
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Last parts of the names of PyTorch's tensors that are counted, not trained."""
@@ -54,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the tensors in safetensors' format too, such as for a machine "
         "without internet",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace FILE if it is there"
-    )
+    add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> int:
