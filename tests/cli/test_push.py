@@ -8,6 +8,7 @@ import hub as stand_in
 import numpy as np
 import pytest
 from commands import ROOT
+from file_server import serving
 from huggingface_hub import constants
 from report_cases import make_results
 from search_cases import call, mistake
@@ -36,7 +37,7 @@ def finished(run, tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    with stand_in.serving() as running:
+    with serving(stand_in.Hub) as running:
         # Read from HF_ENDPOINT when the client is imported, which others have done.
         template = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)

@@ -39,9 +39,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving():
-    """A `Server` that answers, until the end of the block."""
-    with Server() as running:
+def serving(server=Server):
+    """A server, of this kind, that answers until the end of the block."""
+    with server() as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         yield running

@@ -1,11 +1,9 @@
 """A stand-in for the Hugging Face hub: takes a commit, and gives its files back."""
 
 import base64
-import contextlib
 import hashlib
 import http.server
 import json
-import threading
 
 
 class Hub(http.server.ThreadingHTTPServer):
@@ -81,14 +79,3 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments) -> None:
         pass
-
-
-@contextlib.contextmanager
-def serving():
-    """A `Hub` that answers, until the end of the block."""
-    with Hub() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
