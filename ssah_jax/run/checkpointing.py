@@ -110,6 +110,7 @@ class Checkpoints:
         """See `open_checkpoints`."""
         self._directory = Path(directory).absolute()
         self._read_only = read_only
+        self._broken = False
         self._quiet = _QuietOrbax()
         logging.getLogger("absl").addFilter(self._quiet)
         _drop_late_callbacks()
@@ -142,7 +143,9 @@ class Checkpoints:
             with self._disk_errors():
                 self._manager.close()
         finally:
-            logging.getLogger("absl").removeFilter(self._quiet)
+            # The threads of a save that broke may speak of it when all is closed.
+            if not self._broken:
+                logging.getLogger("absl").removeFilter(self._quiet)
 
     def wait(self) -> None:
         """Blocks until the save in progress is committed; raises what broke it."""
@@ -155,6 +158,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            self._broken = True
             for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
                 if os.strerror(number) in str(error):
                     where = str(self._directory)

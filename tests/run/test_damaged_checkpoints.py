@@ -138,9 +138,13 @@ def test_flipped_bits_never_give_other_numbers(tmp_path):
 def test_a_disk_that_fails_within_a_save_is_one_error(tmp_path):
     """Orbax's threads would fill the screen, while and after it is told."""
     script = """
-        import errno, resource, sys
+        import errno, logging, resource, sys
         import jax, jax.numpy as jnp
         from ssah_jax.run.checkpointing import open_checkpoints
+        absl = logging.getLogger("absl")
+        told = absl.makeRecord(
+            "absl", logging.ERROR, "/orbax/future.py", 9, "_SignalingThread", (), None
+        )
         with open_checkpoints(sys.argv[1]) as checkpoints:
             state = {str(i): jnp.ones(9) for i in range(20)}
             checkpoints.save(1, state, iterators={}, metric=None)
@@ -152,6 +156,8 @@ def test_a_disk_that_fails_within_a_save_is_one_error(tmp_path):
                 checkpoints.wait()
             except OSError as error:
                 print(errno.errorcode[error.errno])
+        # A thread that learns of it when all is closed.
+        absl.handle(told)
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
