@@ -16,8 +16,9 @@ from jaxtyping import Float32, Int8, Int64
 
 from ssah_jax.config import Config
 from ssah_jax.data import ImageSequence, SkippedImages
+from ssah_jax.data.encoded import EncodedImages, image_files
 from ssah_jax.data.given import GivenImages
-from ssah_jax.data.images import RESIZES, EncodedImages, Resize, image_files
+from ssah_jax.data.images import RESIZES, Resize
 from ssah_jax.method import steps
 from ssah_jax.method.codes import build_hnet
 from ssah_jax.networks.backbones import SPECS
