@@ -181,7 +181,7 @@ def _parts_of_files(
     *,
     where: str,
     root: pathlib.Path,
-) -> dict[str, Int64[np.ndarray, "n"]]:
+) -> dict[str, Int64[np.ndarray, "m"]]:
     """Parts as indices of the files that are there, each file once.
 
     Raises:
