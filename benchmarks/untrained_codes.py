@@ -1,12 +1,16 @@
-"""Codes of a frozen backbone without labels: what each binariser is worth.
+"""Codes of a frozen backbone: what binarisers are worth, and heads that learn.
 
-    python benchmarks/untrained_codes.py --images runs/cifar10-jpeg \
-      --weights PATH/efficientnet_lite0.pth --cache runs/lite0_64
+    ssah features folder:data.image_size=64,data.crop_size=0,data.max_shift=8,\
+data.flip=True,anet.max_degrees=45.0 --config.data.path=runs/cifar10-jpeg \
+      --backbone efficientnet_lite0 --weights PATH/efficientnet_lite0.pth \
+      --image-size 0 --views 4 --out runs/lite0_views
+    python benchmarks/untrained_codes.py --features runs/lite0_views
 
 CIFAR-10 as JPEG files (class folders below train/ and test/), protocol `54k`: 1,000
 queries, 54,000 images to be found. EfficientNet-Lite0's features of images enlarged to
---side pixels; binarisers learn from 10,000 images of the database. Features are
-computed once, and kept in --cache.
+64 pixels; binarisers learn from 10,000 images of the database, without labels. Heads
+learn on four stored views of each image: without labels from all images but queries,
+and as SSAH with so many labels a class, none of which is of a query or in the database.
 
 mAP counts the whole database (expected over ties, as `retrieval.evaluate` does; of the
 float search and of RaBitQ, whose distances hardly tie, over one order). recall@10 is
@@ -16,59 +20,41 @@ Seconds are of this process alone, on a machine with others' work, so that they 
 only within a run.
 """
 
+import dataclasses
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import faiss
+import jax
 import numpy as np
 import records
 from absl import app, flags
+from ml_collections import ConfigDict
 
 from ssah_jax import retrieval
-from ssah_jax.data import image_folder, make_split
+from ssah_jax.config import Config, from_config_dict, presets
+from ssah_jax.data import Split, features_source, make_split
 from ssah_jax.retrieval.binarisers import KINDS, Binariser
 from ssah_jax.retrieval.feature_files import stored_as
-from ssah_jax.run.encoder import Encoder
+from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run.experiment import prepare
+from ssah_jax.run.workdir import Workdir
 
-_IMAGES = flags.DEFINE_string("images", None, "Class folders.", required=True)
-_WEIGHTS = flags.DEFINE_string("weights", "default", "Of EfficientNet-Lite0.")
-_CACHE = flags.DEFINE_string("cache", None, "CACHE.npy and CACHE.json.", required=True)
-_SIDE = flags.DEFINE_integer("side", 64, "Of the images that the backbone sees.")
+_FEATURES = flags.DEFINE_string("features", None, "Of four views.", required=True)
+_HEADS = flags.DEFINE_list("heads", ["32", "64", "16", "128"], "Bits of heads.")
+_ONLY_HEADS = flags.DEFINE_bool("only_heads", False, "Other rows stay as recorded.")
+_STEPS = flags.DEFINE_integer("steps", 2000, "Of a head.")
+_SECONDS = flags.DEFINE_string("seconds", "", "Of `ssah features`, as JSON; kept.")
 _OUT = flags.DEFINE_string("out", None, "The record; None for benchmarks/results.")
 
 BITS = (16, 32, 64, 128)
 OVERSAMPLE = (1, 4, 10, 20)
 LEARN = 10_000
-
-
-def features(names: list[str]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Features `[N, D]` of images, in their order, and how long they took."""
-    array, about = Path(f"{_CACHE.value}.npy"), Path(f"{_CACHE.value}.json")
-    if not about.exists():
-        # In a random order, so that what is done at any time is a sample.
-        order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
-        encoder = Encoder.from_backbone(
-            "efficientnet_lite0", weights=_WEIGHTS.value, image_size=_SIDE.value
-        )
-        images = encoder.image_files([f"{_IMAGES.value}/{name}" for name in order])
-        found = np.zeros((len(order), encoder.features.width()), np.float16)
-        wall, cpu = time.monotonic(), time.process_time()
-        for rows, some in encoder.features.compute(images):
-            found[rows] = some
-        seconds = {
-            "images": len(order),
-            "wall_seconds": time.monotonic() - wall,
-            "cpu_seconds": time.process_time() - cpu,
-        }
-        np.save(array, found)
-        about.write_text(json.dumps(seconds | {"names": order, "side": _SIDE.value}))
-    known = json.loads(about.read_text())
-    if known["side"] != _SIDE.value:
-        raise ValueError(f"--cache: found side {known['side']}, wanted {_SIDE.value}")
-    row = {name: i for i, name in enumerate(known.pop("names"))}
-    return np.load(array)[[row[name] for name in names]].astype(np.float32), known
+LABELS = (0, 10, 50, 500)
+"""Labels a class of the heads."""
 
 
 def of_order(
@@ -100,7 +86,7 @@ def recalls(found: np.ndarray, wanted: np.ndarray, queries, kept) -> dict[str, f
 
 def main(_: list[str]) -> None:
     """Measure all and write the record."""
-    source = image_folder(_IMAGES.value)
+    source = features_source(_FEATURES.value)
     split = make_split(
         source,
         protocol="54k",
@@ -109,7 +95,7 @@ def main(_: list[str]) -> None:
         num_validation=0,
         seed=0,
     )
-    everything, seconds = features(list(source.names))
+    everything = np.asarray(source.images[:, 0, 0], np.float32)
     labels = source.labels.argmax(axis=1)
     queries, database = everything[split.query], everything[split.database]
     query_labels, database_labels = labels[split.query], labels[split.database]
@@ -131,7 +117,7 @@ def main(_: list[str]) -> None:
         for b in blocks(len(queries))
     ]
     average, precision = (np.concatenate(x).mean() for x in zip(*parts, strict=True))
-    rows = [
+    first = [
         {
             "kind": "float",
             "bits": None,
@@ -143,63 +129,120 @@ def main(_: list[str]) -> None:
         }
     ]
 
+    target = Path(_OUT.value or records.RESULTS / "untrained_codes.json")
+    before = json.loads(target.read_text()) if _ONLY_HEADS.value else {}
+    seconds = json.loads(_SECONDS.value) if _SECONDS.value else None
+
     def keep(rows: list[dict[str, Any]]) -> None:
         records.write(
             "untrained_codes",
             {
-                "what": "codes of frozen EfficientNet-Lite0 features, without labels",
+                "what": "codes of frozen EfficientNet-Lite0 features, and heads",
                 "data": "CIFAR-10 as JPEG files",
                 "protocol": split.protocol,
-                "side": _SIDE.value,
+                "views": source.images.shape[1],
+                "head_steps": _STEPS.value,
                 "features": database.shape[1],
                 "queries": len(queries),
                 "database": len(database),
                 "learnt_from": len(learn),
-                "of_features": seconds,
+                "of_features": seconds or before.get("of_features"),
                 "oversample": list(OVERSAMPLE),
                 "rows": rows,
             },
             _OUT.value,
         )
 
-    for kind in KINDS:
-        for bits in (database.shape[1],) if kind == "sign" else BITS:
-            rows.append(
-                of_kind(
-                    kind,
-                    bits,
-                    learn,
-                    (queries, query_labels),
-                    (database, database_labels),
-                    kept,
-                    wanted,
-                )
+    sets = (queries, query_labels), (database, database_labels)
+    rows = before.get("rows", first)
+    if not before:
+        for kind in KINDS:
+            for bits in (database.shape[1],) if kind == "sign" else BITS:
+                rows.append(of_kind(kind, bits, learn, *sets, kept, wanted))
+        rows.append(
+            of_rabitq(
+                *(unit(learn), unit(queries), unit(database)),
+                *(query_labels, database_labels, kept, wanted),
             )
-            # What is done stays, if this ends early.
-            keep(rows)
-    rows.append(
-        of_rabitq(
-            *(unit(learn), unit(queries), unit(database)),
-            *(query_labels, database_labels, kept, wanted),
         )
+        keep(rows)
+    for bits in map(int, _HEADS.value):
+        for labels in LABELS:
+            row = of_head(labels, bits, split, *sets, kept, wanted)
+            same = [r for r in rows if (r["kind"], r["bits"]) == (row["kind"], bits)]
+            rows = [r for r in rows if r not in same] + [row]
+            # What is done stays, if this ends early.
+            keep(in_order(rows))
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Heads last, by labels and bits; others as they are."""
+    heads = [row for row in rows if "labels_per_class" in row]
+    others = [row for row in rows if "labels_per_class" not in row]
+    heads.sort(key=lambda row: (row["labels_per_class"], row["bits"]))
+    return others + heads
+
+
+def config_of(labels: int, bits: int) -> Config:
+    """The configuration of a head; with 0 labels a class it needs none."""
+    values = ConfigDict(dataclasses.asdict(Config()))
+    values.update_from_flattened_dict(presets.FEATURES)
+    values.update_from_flattened_dict(
+        {
+            "bits": bits,
+            "steps": _STEPS.value,
+            "labels_per_class": labels or 10,
+            "log_every": 500,
+            "checkpoint_every": _STEPS.value,
+            "data.path": _FEATURES.value,
+            "data.store": "memory",
+            "data.protocol": "54k",
+            "data.num_queries": 1000,
+            "data.num_validation": 0,
+            "batch.unlabelled": 256,
+            "eval.every": 0,
+            "loss.consistent_spread": 1.0,
+        }
     )
-    keep(rows)
+    if not labels:
+        values.update_from_flattened_dict(presets.VARIANTS["unsupervised"])
+    return from_config_dict(values)
 
 
-def of_kind(kind, bits, learn, queries, database, kept, wanted) -> dict:
-    """A row of the table: one `Binariser`."""
-    began = time.monotonic()
-    binariser = Binariser.fit(learn, kind=kind, bits=bits)
-    fitted = time.monotonic()
-    codes = binariser.apply(database[0])
-    encoded = time.monotonic()
-    query_codes = binariser.apply(queries[0])
+def of_head(labels: int, bits: int, split: Split, queries, database, kept, wanted):
+    """A row of the table: a head that learnt, on the same queries and database."""
+    experiment = prepare(config_of(labels, bits))
+    assert np.array_equal(experiment.split.query, split.query)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        with train_lib.open_run(experiment, Workdir(Path(folder) / "run")) as run:
+            train_lib.train(run)
+            state = parallel.locally(run.state)
+            trained = time.monotonic()
+            evaluator = evaluators.Evaluator(experiment)
+            query_codes, _ = evaluator.codes(state, split.query)
+            codes, _ = evaluator.codes(state, split.database)
+            encoded = time.monotonic()
+    jax.clear_caches()
+    kind = f"ssah-{labels}" if labels else "unsupervised"
+    found = of_codes(query_codes, queries, codes, database, kept, wanted, bits=bits)
+    return {
+        "kind": kind,
+        "labels_per_class": labels,
+        **found,
+        "fit_seconds": trained - began,
+        "apply_seconds": encoded - trained,
+    }
+
+
+def of_codes(query_codes, queries, codes, database, kept, wanted, *, bits: int) -> dict:
+    """What codes are worth."""
     index = retrieval.build_index(
         retrieval.CodeSet(
             tuple(map(str, range(len(codes)))),
             np.asarray(retrieval.pack(codes)),
             bits,
-            binariser.fingerprint,
+            "0" * 16,
         )
     )
     before = time.monotonic()
@@ -209,15 +252,30 @@ def of_kind(kind, bits, learn, queries, database, kept, wanted) -> dict:
         query_codes, queries[1], codes, database[1], precision_at=(100,)
     )
     return {
-        "kind": kind,
         "bits": bits,
         "bytes": -(-bits // 8),
         "map": measured["map"],
         "precision_at_100": measured["precision_at"]["100"],
         "recall_at_10": recalls(found, wanted, queries[0], kept),
+        "search_seconds": searched,
+    }
+
+
+def of_kind(kind, bits, learn, queries, database, kept, wanted) -> dict:
+    """A row of the table: one `Binariser`."""
+    began = time.monotonic()
+    binariser = Binariser.fit(learn, kind=kind, bits=bits)
+    fitted = time.monotonic()
+    codes = binariser.apply(database[0])
+    encoded = time.monotonic()
+    found = of_codes(
+        binariser.apply(queries[0]), queries, codes, database, kept, wanted, bits=bits
+    )
+    return {
+        "kind": kind,
+        **found,
         "fit_seconds": fitted - began,
         "apply_seconds": encoded - fitted,
-        "search_seconds": searched,
     }
 
 

@@ -19,7 +19,7 @@ _WORDS = (
 )
 _FINGERPRINT = """
 import sys
-from ssah_jax.run.encoder import load_encoder
+from ssah_jax.run.run_encoder import load_encoder
 from ssah_jax.run.workdir import Workdir
 print(load_encoder(Workdir(sys.argv[1])).fingerprint)
 """

@@ -9,9 +9,6 @@ from typing import NoReturn
 
 from ssah_jax.cli.errors import UserError
 
-CONFIG_FIELD = "--config.FIELD"
-"""How help writes the options that set fields."""
-
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, and that takes no shortened options."""
@@ -71,7 +68,7 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool = False) -> No
         "get_config(); presets after a colon, such as digits:smoke,bits=64",
     )
     parser.add_argument(
-        CONFIG_FIELD,
+        "--config.FIELD",
         metavar="VALUE",
         dest=argparse.SUPPRESS,
         help="sets a field, such as --config.bits=64",

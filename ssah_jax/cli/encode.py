@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import ssah_jax.data.finding
     import ssah_jax.data.images
     import ssah_jax.run.encoder
+    import ssah_jax.run.frozen_encoder
 
 OnError = Literal["skip", "raise"]
 """What becomes of an image that cannot be read: left out and told, or an error."""
@@ -166,7 +167,7 @@ def run(options: argparse.Namespace) -> int:
         images_as_in_training(encoder, names)
     if sample:
         learn(
-            cast("ssah_jax.run.encoder.FrozenEncoder", encoder),
+            cast("ssah_jax.run.frozen_encoder.FrozenEncoder", encoder),
             sample,
             out=options.out,
             seed=options.seed or 0,
@@ -209,7 +210,7 @@ def _encoder(
     options: argparse.Namespace, names: Sequence[str]
 ) -> tuple["ssah_jax.run.encoder.Encoder", list[str]]:
     """The encoder that options ask for, and images that it has yet to learn from."""
-    from ssah_jax.run.encoder import FrozenEncoder
+    from ssah_jax.run.frozen_encoder import FrozenEncoder
 
     if options.backbone is None:
         encoder = load_encoder(options)
@@ -265,8 +266,8 @@ def find_names(
     """
     from ssah_jax.data.finding import PassedOver, describe_passed_over
     from ssah_jax.data.images import printable
+    from ssah_jax.data.listing import file_identity
     from ssah_jax.data.source import DataError
-    from ssah_jax.data.spelling import file_identity
 
     aside = passed_over if passed_over is not None else PassedOver()
     names = list(dict.fromkeys(n for a in arguments for n in _expand(a, aside)))
@@ -286,7 +287,7 @@ def find_names(
 
 def images_as_in_training(
     encoder: "ssah_jax.run.encoder.Encoder", names: Sequence[str]
-) -> "ssah_jax.data.encoded.EncodedImages":
+) -> "ssah_jax.data.images.EncodedImages":
     """Image files of any size and format, brought to what the encoder takes.
 
     Args:
@@ -353,7 +354,7 @@ def encode_images(
     from ssah_jax.data.reading import SkippedImages
     from ssah_jax.data.source import DataError
     from ssah_jax.run.code_model import CodeModel
-    from ssah_jax.run.encoder import FrozenEncoder
+    from ssah_jax.run.frozen_encoder import FrozenEncoder
 
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error: found {on_error!r}, expected skip or raise")

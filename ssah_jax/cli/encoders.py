@@ -117,8 +117,6 @@ def check_encoder(options: argparse.Namespace) -> None:
     backbone = getattr(options, "backbone", None)
     if options.step is not None and options.workdir is None:
         raise ValueError("--step: accepted with --workdir alone")
-    if options.weights is not None and options.workdir is not None:
-        raise ValueError("--weights: a run has its own, accepted without --workdir")
     for name in _OF_BACKBONE:
         value = getattr(options, name, None)
         if value is not None and backbone is None:
@@ -143,7 +141,9 @@ def load_encoder(options: argparse.Namespace) -> "ssah_jax.run.encoder.Encoder":
     from ssah_jax.run.encoder import Encoder
 
     if options.workdir is not None:
-        return Encoder.from_run(options.workdir, step=options.step or "last")
+        return Encoder.from_run(
+            options.workdir, step=options.step or "last", weights=options.weights
+        )
     path = options.model or model_of(options.like)
     encoder = Encoder.load(path, weights=options.weights)
     if options.like is not None:

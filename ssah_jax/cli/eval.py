@@ -50,9 +50,9 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.data import find_leaks
     from ssah_jax.run import evaluators, parallel, processes, train_lib
-    from ssah_jax.run.encoder import load_encoder
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data, other_sets
+    from ssah_jax.run.run_encoder import load_encoder
     from ssah_jax.run.workdir import Workdir
 
     with setting_up():

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 
@@ -15,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah features`."""
     parser.epilog = (
         "Interrupted, the same command goes on where it was. Train on DIR by\n"
-        "--config.data.source=features --config.data.path=DIR \\\n"
-        "--config.hnet.backbone=features --config.anet.kind=none \\\n"
-        "--config.data.max_shift=0 --config.data.flip=False."
+        "ssah train --config CONFIG:features --config.data.path=DIR, which takes hard\n"
+        "samples from the views; features,supervised does without (as one view asks),\n"
+        "features,unsupervised without labels."
     )
     parser.add_argument(
         "config",
@@ -64,6 +65,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", metavar="N", type=int, default=64, help="images at once (default 64)"
     )
+    parser.add_argument(
+        "--views",
+        metavar="V",
+        type=int,
+        default=1,
+        help="views of each image: itself, (V + 1) // 2 with those that the "
+        "configuration augments weakly, and V // 2 hard samples, of windows and "
+        "rotations as its anet group has them (default: 1, the image itself)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,10 +95,11 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.data.understanding import understand
     from ssah_jax.run.evaluators import versions
     from ssah_jax.run.experiment import load_source
-    from ssah_jax.run.features import load_extractor, write_features
+    from ssah_jax.run.features import ViewRecipe, load_extractor, write_features
 
     for name, found, least in (
         ("--batch", options.batch, 1),
+        ("--views", options.views, 1),
         ("--image-size", options.image_size, 0),
     ):
         if found is not None and found < least:
@@ -110,8 +121,12 @@ def run(options: argparse.Namespace) -> int:
             crop_size=data.crop_size,
             dtype=options.dtype or hnet.dtype,
         )
+        recipe = ViewRecipe(options.views, config) if options.views > 1 else None
+        if recipe is not None:
+            recipe.check()
         source = load_source(config)
-        for line in understand(source).lines():
+        understanding = understand(source)
+        for line in understanding.lines():
             print(line, file=sys.stderr)
         extractor.check_images(source.image_shape)
     computed, width = write_features(
@@ -123,22 +138,27 @@ def run(options: argparse.Namespace) -> int:
             "seed": config.seed,
             "data": dataclasses.asdict(data),
             "eval": {"every": 0},
-        },
+        }
+        | ({"anet": dataclasses.asdict(config.anet)} if recipe else {}),
         stored=options.stored,
         batch_size=options.batch,
         threads=data.threads,
         max_skipped=data.max_skipped if data.on_error == "skip" else None,
         versions=versions(),
+        recipe=recipe,
+        said={"path": os.path.abspath(data.path) if data.path else ""}
+        | understanding.to_json(),
         progress=sys.stderr.isatty(),
     )
     where, seconds = printable(options.out), time.monotonic() - started
     if not computed:
         print(f"already there: {len(source)} features of {width} numbers in {where}")
         return 0
+    views = f" of {options.views} views" if recipe else ""
     before = len(source) - computed
     resumed = f" and {before} before" if before else ""
     print(
-        f"computed {computed} features{resumed} of {width} numbers in {seconds:.1f} s "
-        f"({computed / seconds:.0f} a second): {where}"
+        f"computed {computed} features{resumed}{views} of {width} numbers in "
+        f"{seconds:.1f} s ({computed / seconds:.0f} a second): {where}"
     )
     return 0

@@ -15,11 +15,12 @@ from ssah_jax.retrieval.files import one_line
 # As in ssah_jax.cli.encode.
 if TYPE_CHECKING:
     import ssah_jax.run.encoder
+    import ssah_jax.run.frozen_encoder
 
 
 def make_encoder(
     options: argparse.Namespace, names: Sequence[str], sample: Sequence[str] | None
-) -> tuple["ssah_jax.run.encoder.FrozenEncoder", list[str]]:
+) -> tuple["ssah_jax.run.frozen_encoder.FrozenEncoder", list[str]]:
     """The encoder of `--backbone`, and the images that it still has to learn from.
 
     What an interrupted call learnt is taken up, and of `--update` what made the codes
@@ -39,7 +40,8 @@ def make_encoder(
     import jax
 
     from ssah_jax.run.code_model import CodeModel
-    from ssah_jax.run.encoder import SAMPLE, Encoder, sample_of
+    from ssah_jax.run.encoder import Encoder
+    from ssah_jax.run.frozen_encoder import SAMPLE, sample_of
 
     if jax.process_count() > 1:
         raise ValueError(
@@ -82,7 +84,7 @@ def make_encoder(
 
 
 def learn(
-    encoder: "ssah_jax.run.encoder.FrozenEncoder",
+    encoder: "ssah_jax.run.frozen_encoder.FrozenEncoder",
     sample: Sequence[str],
     *,
     out: str,
@@ -178,7 +180,7 @@ def check_model_path(
 
 
 def keep_model(
-    encoder: "ssah_jax.run.encoder.FrozenEncoder", out: str | os.PathLike[str]
+    encoder: "ssah_jax.run.frozen_encoder.FrozenEncoder", out: str | os.PathLike[str]
 ) -> None:
     """Write the model beside codes that are all but complete."""
     from ssah_jax.run.code_model import CodeModel

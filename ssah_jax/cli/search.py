@@ -31,6 +31,7 @@ from ssah_jax.retrieval.rows import among, matching
 if TYPE_CHECKING:
     import ssah_jax.data.reading
     import ssah_jax.run.encoder
+    import ssah_jax.run.frozen_encoder
 
 
 _BATCH = 64
@@ -258,7 +259,7 @@ def search_images(
     if features is None:
         batches = encoder.encode(images, skipped=skipped, batch_size=small)
     else:
-        frozen = cast("ssah_jax.run.encoder.FrozenEncoder", encoder)
+        frozen = cast("ssah_jax.run.frozen_encoder.FrozenEncoder", encoder)
         batches = frozen.encode_both(images, skipped=skipped, batch_size=small)
     for rows, codes, *theirs in batches:
         wanted = len(index.ids) if radius is not None else k * oversample
@@ -302,7 +303,7 @@ def _measure_stored(
     """`--measure` by indexed images, which needs no backbone."""
     from ssah_jax.cli.encoders import model_of
     from ssah_jax.run.code_model import CodeModel
-    from ssah_jax.run.encoder import sample_of
+    from ssah_jax.run.frozen_encoder import sample_of
 
     model = CodeModel.load(options.model or model_of(options.like))
     check_fingerprint(index, model.fingerprint)
@@ -325,7 +326,7 @@ def _measure_images(
     names: Sequence[str],
 ) -> int:
     """`--measure` by images; one that is indexed does not find itself."""
-    frozen = cast("ssah_jax.run.encoder.FrozenEncoder", encoder)
+    frozen = cast("ssah_jax.run.frozen_encoder.FrozenEncoder", encoder)
     computed = frozen.features.compute(frozen.image_files(names))
     queries = np.concatenate([found for _, found in computed])
     where = {name: row for row, name in enumerate(index.ids)}

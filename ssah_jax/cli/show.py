@@ -60,10 +60,10 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
     from ssah_jax.run import show
-    from ssah_jax.run.encoder import load_encoder
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data
     from ssah_jax.run.report.show_page import show_page
+    from ssah_jax.run.run_encoder import load_encoder
     from ssah_jax.run.workdir import Workdir, write_atomically
 
     path = Path(options.out)

@@ -118,9 +118,18 @@ class DataConfig:
 class BatchConfig:
     """Images in a step, over all devices."""
 
+    labelled: int = field(
+        64, "L, labelled images, not 1; 0 learns without any label", at_least(0)
+    )
     # Of one image there are no pairs, and batch moments make its code 0.
-    labelled: int = field(64, "L, labelled images", at_least(2))
     unlabelled: int = field(128, "U, unlabelled images", at_least(2))
+
+
+@rule
+def one_image_has_no_pair(batch: BatchConfig) -> None:
+    """Raise ConfigError if a batch has a single labelled image."""
+    if batch.labelled == 1:
+        raise wrong("batch.labelled", 1, "is 0 or at least 2")
 
 
 @rule

@@ -10,7 +10,9 @@ from ssah_jax.config.constraints import (
     more_than,
     one_of,
 )
+from ssah_jax.config.data import BatchConfig
 from ssah_jax.config.fields import ConfigError, field, rule, walk, wrong
+from ssah_jax.config.networks import ANetConfig
 from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.hash_loss import Option, parse_options
 
@@ -83,6 +85,17 @@ class _Terms:
         0.0,
         "weight of the consistent loss of images themselves towards what labels say "
         "that spread over the graph of images; see `graph`",
+        at_least(0),
+    )
+    cross_view: float = field(
+        0.0,
+        "weight of the agreement of codes of two views of an unlabelled image, for "
+        "which no label is needed",
+        at_least(0),
+    )
+    coding_rate: float = field(
+        1.0,
+        "of the coding rate that keeps these codes apart, beside their agreement",
         at_least(0),
     )
     fade: float = field(
@@ -201,6 +214,45 @@ def options_are_of_the_hash_loss(loss: LossConfig) -> None:
                     repr(value),
                     f"is {option.default!r} while config.loss.name is {loss.name}",
                 )
+
+
+@rule
+def something_learns_without_labels(
+    loss: LossConfig, batch: BatchConfig, anet: ANetConfig
+) -> None:
+    """Raise ConfigError if a batch without labels has nothing to learn, or needs some.
+
+    What hard samples may be, and the other consistent losses, hang on what the teacher
+    has learnt from labels.
+    """
+    if batch.labelled:
+        return
+    for name in (
+        "consistent",
+        "consistent_pair",
+        "consistent_teacher",
+        "consistent_graph",
+        "consistent_spread",
+        "balance",
+        "independence",
+        "bank",
+    ):
+        if getattr(loss, name):
+            raise wrong(
+                f"loss.{name}",
+                getattr(loss, name),
+                "is 0 while config.batch.labelled is 0; the preset unsupervised sets "
+                "all that goes together",
+            )
+    if anet.kind != "none":
+        raise wrong("anet.kind", anet.kind, "is none while config.batch.labelled is 0")
+    if not loss.cross_view:
+        raise wrong(
+            "loss.cross_view",
+            loss.cross_view,
+            "is more than 0 while config.batch.labelled is 0: nothing else learns "
+            "without labels",
+        )
 
 
 @rule

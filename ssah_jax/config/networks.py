@@ -73,8 +73,9 @@ class ANetConfig:
     kind: str = field(
         "anet",
         '"anet" learns deformations, "random" draws them uniformly from the same '
-        'family, "none" makes no hard samples',
-        one_of("anet", "random", "none"),
+        'family, "stored" takes them from the stored views of features, "none" makes '
+        "no hard samples",
+        one_of("anet", "random", "stored", "none"),
     )
     width: int = field(16, "channels of its trunk", at_least(1))
     scales: tuple[float, ...] = field(
@@ -142,9 +143,14 @@ def features_are_no_images(
 ) -> None:
     """Raise ConfigError if something would deform stored features."""
     if hnet.backbone != "features":
+        if anet.kind == "stored":
+            raise wrong("anet.kind", "'stored'", "is another without stored features")
         return
+    if anet.kind not in ("none", "stored"):
+        raise wrong(
+            "anet.kind", repr(anet.kind), "are none and stored with stored features"
+        )
     for name, group, wanted in (
-        ("anet.kind", anet, "none"),
         ("data.crop_size", data, 0),
         ("hnet.image_size", hnet, 0),
         ("hnet.weights", hnet, ""),

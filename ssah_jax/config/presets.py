@@ -26,16 +26,32 @@ SUPERVISED = {
     "loss.consistent_teacher": 0.0,
     "loss.consistent_graph": 0.0,
     "loss.consistent_spread": 0.0,
+    "loss.cross_view": 0.0,
 }
+
+FEATURES = {
+    "data.source": "features",
+    "data.max_shift": 0,
+    "data.flip": False,
+    "data.crop_size": 0,
+    "hnet.backbone": "features",
+    "hnet.image_size": 0,
+    "hnet.weights": "",
+    "anet.kind": "stored",
+}
+"""Another file's protocol on features of its images, with their stored views."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "random": {"anet.kind": "random"},
     "supervised": SUPERVISED,
     "ssdph": SUPERVISED | {"loss.name": "ssdph", "loss.consistent_teacher": 20.0},
     "ssdh": SUPERVISED | {"loss.name": "ssdh", "loss.consistent_graph": 0.2},
+    "features": FEATURES,
+    "unsupervised": SUPERVISED | {"batch.labelled": 0, "loss.cross_view": 1.0},
 }
 """Presets that turn a configuration into one of SSAH's rivals, all else equal:
-deformations drawn at random; labelled images alone; two semi-supervised methods."""
+deformations drawn at random; labelled images alone; two semi-supervised methods; a head
+on `ssah features`; no labels at all."""
 
 _SEPARATOR = (
     r",(?![^()]*\))(?![^\[\]]*\])"

@@ -1,13 +1,14 @@
 """Features of images by a frozen backbone: computed once, kept in a directory.
 
 features.json   what they are features of, and by what; only a complete directory has it
-features.npy    `[N, D]`, float16 or float32
+features.npy    `[N, D]`, float16 or float32; of V > 1 views of each image `[N, V, D]`
 labels.npy      multi-hot labels, uint8 `[N, C]`
 parts.npz       the indices of each part
 names.json      of the N images, empty where they have none
+data.json       what was understood of the data set, for people
 
 Until it is complete the directory is a hidden one beside its place, with
-`progress.json` instead of the last three.
+`progress.json` instead of the last four.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ _VERSION: Final = 2
 _ROWS: Final = 1024
 _SAMPLE: Final = 16
 _TRAILER: Final = ("labels.npy", "parts.npz", "names.json")
+_DATA: Final = "data.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,8 @@ class FeatureOrigin:
         source_digest: `source_digest` of it.
         crop_size: side of the middle of an image that was looked at; 0 for all.
         resize: how the data set makes images square.
+        views: of each image, V.
+        view_recipe: a digest of how those after the first are drawn; empty for one.
     """
 
     backbone: str
@@ -63,6 +67,8 @@ class FeatureOrigin:
     source_digest: str
     crop_size: int
     resize: str
+    views: int = 1
+    view_recipe: str = ""
 
     def check_same(self, other: "FeatureOrigin", where: str, advice: str) -> None:
         """Check that features that are there are those that are wanted.
@@ -175,12 +181,13 @@ class FeatureWriter:
             self._take_up()
 
     def write(
-        self, features: Float[np.ndarray, "n D"], readable: Bool[np.ndarray, "n"]
+        self, features: Float[np.ndarray, "n VD"], readable: Bool[np.ndarray, "n"]
     ) -> None:
         """Adds the next n rows.
 
         Args:
-            features: `[n, D]`; rows of images that could not be read are ignored.
+            features: `[n, V D]`, those of each view after another; rows of images that
+                could not be read are ignored.
             readable: which could, `[n]`.
 
         Raises:
@@ -204,9 +211,20 @@ class FeatureWriter:
                 self._save()
 
     def finish(
-        self, *, weights: str, config: Mapping[str, Any], versions: Mapping[str, str]
+        self,
+        *,
+        weights: str,
+        config: Mapping[str, Any],
+        versions: Mapping[str, str],
+        said: Mapping[str, Any],
     ) -> None:
         """Completes the directory and moves it into its place; see `FeatureInfo`.
+
+        Args:
+            weights: as of `FeatureInfo`.
+            config: likewise.
+            versions: likewise.
+            said: what was understood of the data set, for `data.json`.
 
         Raises:
             DataError: rows are missing, or it cannot be written.
@@ -235,9 +253,11 @@ class FeatureWriter:
                 self.unreadable,
                 versions,
             )
-            said = sealed({"version": _VERSION} | dataclasses.asdict(info))
-            (self._part / "features.json").write_text(json.dumps(said, indent=1) + "\n")
-            for name in (*_TRAILER, "features.json"):
+            (self._part / _DATA).write_text(json.dumps(said, indent=2) + "\n")
+            known = sealed({"version": _VERSION} | dataclasses.asdict(info))
+            text = json.dumps(known, indent=1) + "\n"
+            (self._part / "features.json").write_text(text)
+            for name in (*_TRAILER, _DATA, "features.json"):
                 with open(self._part / name, "rb") as file:
                     os.fsync(file.fileno())
             self._part.replace(self._path)
@@ -275,12 +295,13 @@ class FeatureWriter:
             self.rows = found["rows"]
             self.unreadable = {int(k): v for k, v in found["unreadable"].items()}
         else:
-            shape = (len(self._source), self._width)
+            shape = _shape(len(self._source), self._origin.views, self._width)
             # Sparse: nothing but the header is written.
             np.lib.format.open_memmap(
                 array, mode="w+", dtype=self._origin.stored, shape=shape
             )
-        row = self._width * np.dtype(self._origin.stored).itemsize
+        numbers = self._origin.views * self._width
+        row = numbers * np.dtype(self._origin.stored).itemsize
         header = array.stat().st_size - len(self._source) * row
         self._file = open(array, "r+b")  # noqa: SIM115 (closed by finish and exit)
         self._file.seek(header + self.rows * row)
@@ -341,8 +362,10 @@ def features_source(path: str | os.PathLike[str]) -> Source:
         path: the directory.
 
     Returns:
-        The data set that they are features of, its images float `[N, 1, 1, D]`,
-        mapped from the file. Images that could not be read then cannot be read now.
+        The data set that they are features of, its images float `[N, V, 1, D]`,
+        mapped from the file: V views of each, as `ssah_jax.method.stored_views` tells
+        them apart, the first of them the image itself. Images that could not be read
+        then cannot be read now.
 
     Raises:
         DataError: no such directory, or it is damaged: all files are read once, to see
@@ -359,7 +382,7 @@ def features_source(path: str | os.PathLike[str]) -> Source:
         features = np.load(path / name, mmap_mode="r", allow_pickle=False)
         name = "labels.npy"
         labels = np.load(path / name, allow_pickle=False).astype(np.float32)
-        wanted = (len(labels), info.width)
+        wanted = _shape(len(labels), info.origin.views, info.width)
         if features.shape != wanted or features.dtype != info.origin.stored:
             raise ValueError(
                 f"{features.dtype} {features.shape}, not {info.origin.stored} {wanted}"
@@ -371,7 +394,7 @@ def features_source(path: str | os.PathLike[str]) -> Source:
         names = tuple(json.loads((path / name).read_text()))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(printable(str(path)), name, error) from error
-    array = features[:, None, None, :]
+    array = features.reshape(len(labels), info.origin.views, 1, info.width)
     images: ImageSequence = array
     if info.unreadable:
         bad = {index: DataError(reason) for index, reason in info.unreadable.items()}
@@ -392,6 +415,10 @@ def features_source(path: str | os.PathLike[str]) -> Source:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _shape(number: int, views: int, width: int) -> tuple[int, ...]:
+    return (number, width) if views == 1 else (number, views, width)
 
 
 def _is_empty_directory(path: Path) -> bool:

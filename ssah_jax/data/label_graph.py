@@ -105,6 +105,9 @@ def image_points(
     rows, readable = [], []
     for start in range(0, len(indices), _BLOCK):
         batch, good = reader(indices[start : start + _BLOCK])
+        if np.issubdtype(batch.dtype, np.floating):
+            # Of features of several views, those of the image itself.
+            batch = batch[:, :1]
         rows.append(_shrink(batch))
         readable.append(good)
         if progress is not None:

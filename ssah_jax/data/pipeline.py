@@ -90,9 +90,16 @@ class TrainIterator:
             checkpoints them; they advance together.
     """
 
-    def __init__(self, streams: Mapping[str, grain.DatasetIterator]) -> None:
-        """Joins the streams `labelled` and `unlabelled`."""
-        self.streams = dict(streams)
+    def __init__(
+        self, streams: Mapping[str, grain.DatasetIterator], no_labels: Any = None
+    ) -> None:
+        """Joins the streams `labelled` and `unlabelled`.
+
+        Args:
+            streams: both, or the second alone.
+            no_labels: what stands in for an element of the first.
+        """
+        self.streams, self._no_labels = dict(streams), no_labels
 
     def __iter__(self) -> "TrainIterator":
         """The iterator itself."""
@@ -101,12 +108,16 @@ class TrainIterator:
     def __next__(self) -> Batch | BatchRows:
         """The next batch, this process's share of it, with NumPy fields."""
         with _own_words():
-            labelled = next(self.streams["labelled"])
+            labelled = self._labelled()
             unlabelled = next(self.streams["unlabelled"])
         if isinstance(labelled, tuple):
             (image, label), (images, *spread) = labelled, unlabelled
             return Batch(image, label, images, *spread)
         return BatchRows(labelled=labelled, unlabelled=unlabelled)
+
+    def _labelled(self) -> Any:
+        stream = self.streams.get("labelled")
+        return self._no_labels if stream is None else next(stream)
 
     def get_state(self) -> dict[str, Any]:
         """The position, as a dictionary that JSON can hold."""
@@ -161,7 +172,7 @@ def train_iterator(
         source: where the images are.
         split: which of them are labelled and unlabelled.
         labelled_batch: labelled images L in a batch, over all processes; may be more
-            than there are.
+            than there are. With 0 the labelled images serve as unlabelled ones.
         unlabelled_batch: unlabelled images U in a batch, over all processes.
         seed: of the orders; any integer.
         process_index: this process, 0 .. `process_count` - 1.
@@ -178,15 +189,15 @@ def train_iterator(
         for an image that cannot be read.
 
     Raises:
-        ValueError: a batch size is below 1 or not divisible by `process_count`, the
-            process index is out of range, or there are no labelled images.
+        ValueError: a batch size is too small or not divisible by `process_count`, the
+            process index is out of range, or there are no images for a batch.
     """
     if not 0 <= process_index < process_count:
         raise ValueError(
             f"process_index: found {process_index}, expected 0 to "
             f"process_count - 1 = {process_count - 1}"
         )
-    if not len(split.labelled):
+    if labelled_batch and not len(split.labelled):
         raise ValueError("split: found no labelled images, expected at least 1")
     reader = Reader(source.images, skipped=skipped)
 
@@ -219,6 +230,13 @@ def train_iterator(
         return iter(batches.to_iter_dataset(_read_options(ahead)))
 
     unlabelled = split.unlabelled if len(split.unlabelled) else split.labelled
+    if not labelled_batch:
+        everything = np.union1d(split.labelled, split.unlabelled)
+        streams = {"unlabelled": stream("unlabelled", everything, unlabelled_batch)}
+        nobody = np.zeros(0, np.int32 if rows_only else np.int64)
+        if rows_only:
+            return TrainIterator(streams, nobody)
+        return TrainIterator(streams, (reader(nobody)[0], source.labels[nobody]))
     return TrainIterator(
         {
             "labelled": stream("labelled", split.labelled, labelled_batch),

@@ -25,6 +25,7 @@ from ssah_jax.losses.consistency import (
     ramp_up,
     ssdph_loss,
 )
+from ssah_jax.losses.cross_view import code_agreement_loss, coding_rate_gap
 from ssah_jax.losses.distance import dch_loss, dsh_loss
 from ssah_jax.losses.graph import contrastive_loss, graph_pairs, triplet_margin_loss
 from ssah_jax.losses.pairwise import (
@@ -74,7 +75,9 @@ __all__ = [
     "categorical_entropy",
     "centre_consistency",
     "class_centres",
+    "code_agreement_loss",
     "code_balance",
+    "coding_rate_gap",
     "contrastive_loss",
     "cosine_quantisation",
     "csq_loss",

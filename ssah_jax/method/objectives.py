@@ -75,9 +75,14 @@ def consistent_on(config: Config) -> bool:
     )
 
 
+def asks_teacher(config: Config) -> bool:
+    """Whether any part of the step asks what the teacher says of unlabelled images."""
+    return config.anet.kind != "none" or consistent_on(config)
+
+
 def uses_unlabelled(config: Config) -> bool:
     """Whether any part of the step looks at unlabelled images."""
-    return config.anet.kind != "none" or consistent_on(config)
+    return asks_teacher(config) or config.loss.cross_view > 0
 
 
 def hnet_objective(
@@ -89,7 +94,7 @@ def hnet_objective(
     config: Config,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], HNetAux]:
-    """H-Net's loss: similarity, quantisation, hard samples, consistency.
+    """H-Net's loss: similarity, quantisation, hard samples, consistency, agreement.
 
     Clean labelled, clean unlabelled and generated images pass separately, so that
     batch moments tie no labelled code to an unlabelled image.
@@ -105,8 +110,14 @@ def hnet_objective(
     codes = _hash_batch(params, state, views, generated, config, axis_name)
     terms_of = partial(HASH_LOSSES[config.loss.name].terms, **config.loss.hash_options)
     labelled = _compare(codes.labelled, params, state, views.label, axis_name)
-    terms = terms_of(labelled)
-    terms |= _regularisers(codes.labelled, config=config, axis_name=axis_name)
+    terms: Metrics = {}
+    if config.batch.labelled:
+        terms |= terms_of(labelled)
+        terms |= _regularisers(codes.labelled, config=config, axis_name=axis_name)
+    if codes.other is not None:
+        terms |= _cross_view(
+            codes.unlabelled, codes.other, config=config, axis_name=axis_name
+        )
     total = sum(terms.values(), jnp.zeros(()))
     metrics: Metrics = {f"loss/{name}": value for name, value in terms.items()}
 
@@ -123,7 +134,7 @@ def hnet_objective(
         metrics |= {"loss/hard": hard} | _hardness(hardness, number, axis_name)
 
     alignment = state.alignment
-    if uses_unlabelled(config):
+    if asks_teacher(config):
         opinion = ask_teacher(state, views, config=config)
         if codes.hard is not None:
             metrics |= recognition(
@@ -139,7 +150,9 @@ def hnet_objective(
         total += loss
         metrics |= more
     metrics["loss/total"] = total
-    centres, bank = _remember(codes.labelled, state, views.label, config, axis_name)
+    centres, bank = state.centres, state.bank
+    if config.batch.labelled:
+        centres, bank = _remember(codes.labelled, state, views.label, config, axis_name)
     carried = Carried(codes.stats, alignment, centres, bank)
     return total, HNetAux(hardness, carried, metrics)
 
@@ -150,12 +163,14 @@ class _Codes(NamedTuple):
     Attributes:
         labelled: codes of labelled images, `[L, K]`.
         unlabelled: of unlabelled ones, `[U, K]`; none where nothing asks for them.
+        other: of second views of these, `[U, K]`; None where nothing compares two.
         hard: of hard samples, `[L + U, K]`; None without any.
         stats: the running statistics after all of them.
     """
 
     labelled: Float[Array, "L K"]
     unlabelled: Float[Array, "U K"]
+    other: Float[Array, "U K"] | None
     hard: Float[Array, "B K"] | None
     stats: Params
 
@@ -169,18 +184,27 @@ def _hash_batch(
     axis_name: str | None,
 ) -> _Codes:
     hash_ = partial(hash_images, config=config, axis_name=axis_name)
-    labelled, stats = hash_(params, state.batch_stats, views.labelled, domain="clean")
-    unlabelled, hard = labelled[:0], None
+    stats, labelled = state.batch_stats, jnp.zeros((0, config.bits))
+    if config.batch.labelled:
+        labelled, stats = hash_(params, stats, views.labelled, domain="clean")
+    unlabelled, other, hard = labelled[:0], None, None
     if uses_unlabelled(config):
-        # Beside hard samples only spread labels need its gradient, half of its cost.
-        learns = generated is None or config.loss.consistent_spread
+        # Beside hard samples it is mostly a target, without half of the cost.
+        learns = (
+            generated is None
+            or config.loss.consistent_spread > 0
+            or config.loss.cross_view > 0
+        )
         learnt = params if learns else stop_gradient(params)
         unlabelled, stats = hash_(learnt, stats, views.unlabelled, domain="clean")
+    if views.other is not None:
+        # Some of its views are hard: evaluation does not go by their moments.
+        other, stats = hash_(params, stats, views.other, domain="generated")
     if generated is not None:
         # A-Net learns from its own objective.
         images = stop_gradient(generated)
         hard, stats = hash_(params, stats, images, domain="generated")
-    return _Codes(labelled, unlabelled, hard, stats)
+    return _Codes(labelled, unlabelled, other, hard, stats)
 
 
 def _hard_samples(
@@ -234,6 +258,30 @@ def _compare(
         step=state.step,
         axis_name=axis_name,
     )
+
+
+def _cross_view(
+    one: Float[Array, "U K"],
+    other: Float[Array, "U K"],
+    *,
+    config: Config,
+    axis_name: str | None,
+) -> Metrics:
+    """Weighted shares of what two views of unlabelled images are asked."""
+    weight, mean = config.loss.cross_view, partial(masked_mean, axis_name=axis_name)
+    agreement = 0.5 * (
+        mean(losses.code_agreement_loss(one, other))
+        + mean(losses.code_agreement_loss(other, one))
+    )
+    terms = {"cross_view": weight * agreement}
+    if config.loss.coding_rate:
+        gaps = [
+            jnp.mean(losses.coding_rate_gap(all_rows(codes, axis_name)))
+            for codes in (one, other)
+        ]
+        share = weight * config.loss.coding_rate / all_sum(1, axis_name)
+        terms["coding_rate"] = share * 0.5 * (gaps[0] + gaps[1])
+    return terms
 
 
 def _regularisers(

@@ -1,6 +1,6 @@
 """One training step and one encoding step: pure, neither compiled nor mapped."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ssah_jax.types import (
     AlignmentState,
     Batch,
     BatchRows,
+    HashOutputs,
     ImagePool,
     Metrics,
     PaceState,
@@ -71,7 +72,7 @@ def init_state(
     if not HASH_LOSSES[config.loss.name].fixed_centres:
         # Running means of unit vectors: longer ones would outlast hundreds of steps.
         centres = similarity.unit_rows(centres)
-    share = 0.5 if config.data.multi_label else 1.0 / num_classes
+    share = 0.5 if config.data.multi_label else 1.0 / max(num_classes, 1)
     uniform = jnp.full((num_classes,), share, jnp.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -135,10 +136,10 @@ def gradients(
     """
     step_key = jax.random.fold_in(state.key, state.step)
     views = make_views(step_key, batch, config=config, axis_name=axis_name)
-    generated = None
-    if config.anet.kind != "none":
+    generated, images = None, views.stored
+    if config.anet.kind in ("anet", "random"):
         generated = generate(state.anet, views, config=config)
-    images = None if generated is None else generated.images
+        images = generated.images
     hnet_grad = jax.value_and_grad(hnet_objective, has_aux=True)
     (_, aux), hnet = hnet_grad(
         state.hnet, state, views, images, config=config, axis_name=axis_name
@@ -249,6 +250,19 @@ def encode_step(
         config: of the run; static.
     """
     return encode(params, stats, clean_view(image, config=config), config=config)
+
+
+def describe_step(
+    params: Params,
+    stats: Params,
+    image: UInt8[Array, "B H W ch"] | Float[Array, "B H W ch"],
+    *,
+    config: Config,
+) -> HashOutputs:
+    """As `encode_step`, with the backbone's features `[B, D]` beside the codes."""
+    variables = {"params": params, "batch_stats": stats}
+    view = clean_view(image, config=config)
+    return cast(HashOutputs, build_hnet(config).apply(variables, view))
 
 
 def _update_pace(pace: PaceState, metrics: Metrics, *, config: Config) -> PaceState:

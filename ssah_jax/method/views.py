@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from ssah_jax import transforms
 from ssah_jax.config import Config
 from ssah_jax.losses.reduce import first_row
+from ssah_jax.method import stored_views
 from ssah_jax.networks import ANet
 from ssah_jax.types import Batch, Deformation, DeformationLogits, Params, Record
 
@@ -28,6 +29,10 @@ class Views(Record):
         label: multi-hot `[L, C]`.
         spread: see `Batch`, `[U, C]`, or None.
         keys: one for each image, labelled first, `[L + U]`, for deformations.
+        other: a second view of the unlabelled images, `[U, H, W, ch]`; None where
+            nothing compares two.
+        stored: hard samples that were stored with the images, labelled first,
+            `[L + U, H, W, ch]`; None where they are made here, or not at all.
     """
 
     labelled: Float[Array, "L H W ch"]
@@ -35,6 +40,8 @@ class Views(Record):
     label: Float[Array, "L C"]
     spread: Float[Array, "U C"] | None
     keys: Key[Array, "B"]
+    other: Float[Array, "U H W ch"] | None = None
+    stored: Float[Array, "B H W ch"] | None = None
 
 
 def build_anet(config: Config) -> ANet:
@@ -61,17 +68,45 @@ def to_float(
 def clean_view(
     image: UInt8[Array, "B H W ch"] | Float[Array, "B H W ch"], *, config: Config
 ) -> Float[Array, "B h w ch"]:
-    """Images as evaluation sees them: float in [0, 1], cropped in the middle."""
+    """Images as evaluation sees them: float in [0, 1], cropped in the middle.
+
+    Of images that are stored as features of several views, the first.
+    """
     image, size = to_float(image), config.data.crop_size
+    if config.data.source == "features":
+        return image[:, :1]
     if not size:
         return image
     return jax.vmap(partial(transforms.centre_crop, size=size))(image)
+
+
+def weak_view(
+    key: Key[Array, ""],
+    image: UInt8[Array, "H W ch"] | Float[Array, "H W ch"],
+    *,
+    config: Config,
+) -> Float[Array, "h w ch"]:
+    """An image weakly augmented: cropped, shifted and flipped, as configured.
+
+    The third part of the key is not used: it is for a deformation of this view.
+    """
+    move, flip, _ = jax.random.split(key, 3)
+    image, size = to_float(image), config.data.crop_size
+    if size:
+        move, cut = jax.random.split(move)
+        image = transforms.random_crop(cut, image, size=size)
+    image = transforms.random_shift(move, image, max_shift=config.data.max_shift)
+    if config.data.flip:
+        image = transforms.random_flip(flip, image)
+    return image
 
 
 def make_views(
     key: Key[Array, ""], batch: Batch, *, config: Config, axis_name: str | None = None
 ) -> Views:
     """Decode to float and augment weakly: crop, shift and flip, as configured.
+
+    Of images that are stored as features of several views, views are drawn instead.
 
     Args:
         key: of the step, the same on all devices; consumed.
@@ -80,27 +115,33 @@ def make_views(
         axis_name: mapped axis.
     """
 
-    def one(key: Array, image: Array) -> tuple[Array, Array]:
-        move, flip, rest = jax.random.split(key, 3)
-        image, size = to_float(image), config.data.crop_size
-        if size:
-            move, cut = jax.random.split(move)
-            image = transforms.random_crop(cut, image, size=size)
-        image = transforms.random_shift(move, image, max_shift=config.data.max_shift)
-        if config.data.flip:
-            image = transforms.random_flip(flip, image)
-        return image, rest
-
-    def stream(key: Array, images: Array) -> tuple[Array, Array]:
-        rows = first_row(len(images), axis_name) + jnp.arange(len(images))
-        keys = jax.vmap(partial(jax.random.fold_in, key))(rows)
-        return jax.vmap(one)(keys, images)
+    def keys_of(key: Array, number: int) -> Array:
+        rows = first_row(number, axis_name) + jnp.arange(number)
+        return jax.vmap(partial(jax.random.fold_in, key))(rows)
 
     labelled_key, unlabelled_key = jax.random.split(key)
-    labelled, keys = stream(labelled_key, batch.image)
-    unlabelled, more = stream(unlabelled_key, batch.unlabelled)
-    keys = jnp.concatenate([keys, more])
-    return Views(labelled, unlabelled, batch.label, batch.spread, keys)
+    labelled_keys = keys_of(labelled_key, len(batch.image))
+    unlabelled_keys = keys_of(unlabelled_key, len(batch.unlabelled))
+    keys = jnp.concatenate([labelled_keys, unlabelled_keys])
+    keys = jax.vmap(lambda key: jax.random.split(key, 3)[2])(keys)
+    compares, other, hard = config.loss.cross_view > 0, None, None
+    if config.data.source == "features":
+        draw = jax.vmap(stored_views.draw)
+        first = draw(labelled_keys, to_float(batch.image))
+        second = draw(unlabelled_keys, to_float(batch.unlabelled))
+        labelled, unlabelled = first.weak, second.weak
+        other = second.other if compares else None
+        if config.anet.kind == "stored":
+            hard = jnp.concatenate([first.hard, second.hard])
+    else:
+        weaken = jax.vmap(partial(weak_view, config=config))
+        labelled = weaken(labelled_keys, batch.image)
+        unlabelled = weaken(unlabelled_keys, batch.unlabelled)
+        if compares:
+            # A number that no row reaches.
+            apart = jax.random.fold_in(unlabelled_key, 2**32 - 1)
+            other = weaken(keys_of(apart, len(batch.unlabelled)), batch.unlabelled)
+    return Views(labelled, unlabelled, batch.label, batch.spread, keys, other, hard)
 
 
 class Generated(NamedTuple):
@@ -132,36 +173,48 @@ def propose(anet_params: Params, views: Views, *, config: Config) -> Deformation
 
 def generate(anet_params: Params, views: Views, *, config: Config) -> Generated:
     """Draw a deformation of every image, a window or a rotation, and apply it."""
-    options = config.anet
     images = jnp.concatenate([views.labelled, views.unlabelled])
-    _, height, width, channels = images.shape
     logits = propose(anet_params, views, config=config)
-    mean = jnp.broadcast_to(jnp.asarray(config.data.mean), (channels,))
-
-    def one(
-        key: Array, image: Array, logits: DeformationLogits
-    ) -> tuple[Array, Deformation]:
-        draw, keep, fill = jax.random.split(key, 3)
-        deformation = transforms.draw_deformation(
-            draw,
-            logits,
-            max_angle=max_angle(config),
-        )
-        if options.max_degrees:
-            deformation = transforms.window_or_rotation(keep, deformation)
-        hard = transforms.deform(
-            image,
-            deformation,
-            scales=options.scales,
-            fill=transforms.fill_value(
-                fill, kind=options.fill, height=height, width=width, mean=mean
-            ),
-            border=options.border,
-        )
-        return hard, deformation
-
-    hard, deformations = jax.vmap(one)(views.keys, images, logits)
+    draw = jax.vmap(partial(draw_hard, config=config))
+    hard, deformations = draw(views.keys, images, logits)
     return Generated(hard, logits, deformations)
+
+
+def draw_hard(
+    key: Key[Array, ""],
+    image: Float[Array, "H W ch"],
+    logits: DeformationLogits,
+    *,
+    config: Config,
+) -> tuple[Float[Array, "H W ch"], Deformation]:
+    """A hard sample of an image, and the deformation that was drawn for it.
+
+    Args:
+        key: consumed.
+        image: in [0, 1].
+        logits: of the deformations of this image.
+        config: of the family of deformations.
+    """
+    options, (height, width, channels) = config.anet, image.shape
+    draw, keep, fill = jax.random.split(key, 3)
+    deformation = transforms.draw_deformation(
+        draw,
+        logits,
+        max_angle=max_angle(config),
+    )
+    if options.max_degrees:
+        deformation = transforms.window_or_rotation(keep, deformation)
+    mean = jnp.broadcast_to(jnp.asarray(config.data.mean), (channels,))
+    hard = transforms.deform(
+        image,
+        deformation,
+        scales=options.scales,
+        fill=transforms.fill_value(
+            fill, kind=options.fill, height=height, width=width, mean=mean
+        ),
+        border=options.border,
+    )
+    return hard, deformation
 
 
 def max_angle(config: Config) -> float:

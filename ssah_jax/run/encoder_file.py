@@ -65,14 +65,16 @@ class StoredEncoder:
         # Where somebody's photographs lay is nobody's business.
         data = dataclasses.replace(self.config.data, path="", images="")
         config = dataclasses.replace(self.config, data=data)
+        made_by = self.info.made_by
+        shape = made_by.image_shape if made_by else self.info.image_shape
         header = {
             "version": _VERSION,
             "fingerprint": self.fingerprint,
             "preprocessing": {
-                "image_shape": self.info.image_shape,
-                "resize": config.data.resize,
-                "crop_size": config.data.crop_size,
-                "channels": "grey" if self.info.image_shape[2] == 1 else "RGB",
+                "image_shape": shape,
+                "resize": made_by.resize if made_by else config.data.resize,
+                "crop_size": made_by.crop_size if made_by else config.data.crop_size,
+                "channels": "grey" if shape[2] == 1 else "RGB",
                 "scale": "uint8 / 255",
             },
             "info": dataclasses.asdict(self.info),
@@ -124,14 +126,10 @@ def read_encoder_file(path: Path) -> StoredEncoder:
             raise ValueError(
                 f"version {header['version']!r} of the format, not {_VERSION}"
             )
-        info = header["info"]
-        height, width, channels = info.pop("image_shape")
         trees = unflatten_dict(read_tensors(path), sep="/")
         return StoredEncoder(
             config=config_lib.from_json(json.dumps(header["config"])),
-            info=ModelInfo(
-                (height, width, channels), tuple(info.pop("class_names")), **info
-            ),
+            info=ModelInfo.of_json(header["info"]),
             params=trees.pop("params"),
             stats=trees.pop("batch_stats", {}),
             fingerprint=header["fingerprint"],

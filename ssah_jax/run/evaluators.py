@@ -127,7 +127,8 @@ class Evaluator:
         yield "split_digest", split.digest
         yield "source", self._experiment.source.name
         yield "labels_per_class", config.labels_per_class
-        yield "num_labelled", len(split.labelled)
+        # Without labelled batches nothing learns from what the split has.
+        yield "num_labelled", len(split.labelled) if config.batch.labelled else 0
         yield from self._unanswerable(encoded, found["map"])
         yield "num_leaks", split.num_leaks
         yield "num_skipped", len(self._experiment.skipped or ())

@@ -33,7 +33,7 @@ from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.features import read_feature_info, source_digest
 from ssah_jax.data.understanding import Understanding, understand
 from ssah_jax.networks.weight_tables import CONVERTIBLE
-from ssah_jax.run.workdir import ModelInfo
+from ssah_jax.run.workdir import FrozenBackbone, ModelInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Experiment:
     def image_shape(self) -> tuple[int, int, int]:
         """Shape `(H, W, ch)` of an image as the networks see it."""
         height, width, channels = self.source.image_shape
+        if self.config.data.source == "features":
+            # The networks see one view at a time.
+            return 1, width, channels
         size = self.config.data.crop_size
         return (size, size, channels) if size else (height, width, channels)
 
@@ -74,7 +77,33 @@ class Experiment:
         """What the model is built from, and a digest of its data."""
         both = self.source.digest + self.split.digest
         digest = hashlib.sha256(both.encode()).hexdigest()
-        return ModelInfo(self.source.image_shape, self.source.class_names, digest)
+        return ModelInfo(
+            self.source.image_shape,
+            self.source.class_names,
+            digest,
+            made_by=self._made_by(),
+        )
+
+    def _made_by(self) -> FrozenBackbone | None:
+        """What computes stored features of other images of the same size."""
+        if self.config.data.source != "features":
+            return None
+        info = read_feature_info(Path(self.data_path))
+        data = info.config["data"]
+        side, channels = data.get("image_size", 0), data.get("channels", 3)
+        if not side:
+            return None
+        return FrozenBackbone(
+            name=info.origin.backbone,
+            weights=info.weights,
+            sha256=info.origin.weights_sha256,
+            image_shape=(side, side, channels),
+            crop_size=info.origin.crop_size,
+            image_size=info.origin.image_size,
+            dtype=info.origin.dtype,
+            stored=info.origin.stored,
+            resize=info.origin.resize,
+        )
 
 
 def prepare(config: Config, *, path: str = "") -> Experiment:
@@ -286,6 +315,16 @@ def _check_images(experiment: Experiment) -> None:
             f"config.data.multi_label: found {config.data.multi_label}, accepted is "
             f"{source.multi_label} for {source.name}"
         )
+    views = source.image_shape[0]
+    for name, found, wanted in (
+        ("anet.kind", config.anet.kind, config.anet.kind == "stored"),
+        ("loss.cross_view", config.loss.cross_view, config.loss.cross_view > 0),
+    ):
+        if stored and wanted and views < 2:
+            raise ConfigError(
+                f"config.{name}: found {found!r} and features of a single view of each "
+                "image, accepted are several views: `ssah features --views 4`"
+            )
     if config.data.store == "device" and not isinstance(source.images, np.ndarray):
         raise DataError(
             "config.data.store: found device and images that cannot be read, accepted "

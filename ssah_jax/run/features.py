@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,18 +10,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int64, Key, UInt8
 from tqdm import tqdm
 
 from ssah_jax import transforms
+from ssah_jax.config import Config
 from ssah_jax.data import ImageSequence, SkippedImages, Source, eval_batches
 from ssah_jax.data.features import FeatureOrigin, FeatureWriter, source_digest
-from ssah_jax.method.views import to_float
+from ssah_jax.method.stored_views import number_weak
+from ssah_jax.method.views import clean_view, draw_hard, to_float, weak_view
 from ssah_jax.networks import SMALLEST_IMAGE, pretrained
 from ssah_jax.networks.backbones import SPECS, build_backbone
 from ssah_jax.networks.weight_tables import CONVERTIBLE, WeightsError, convert
 from ssah_jax.run import parallel
-from ssah_jax.types import Params
+from ssah_jax.types import DeformationLogits, Params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,10 +129,21 @@ def extract(
     Returns:
         The backbone's features `[B, D]`, by running statistics.
     """
-    spec = SPECS[backbone]
     x = to_float(image)
     if crop_size:
         x = jax.vmap(functools.partial(transforms.centre_crop, size=crop_size))(x)
+    return _features(variables, x, backbone, image_size, dtype)
+
+
+def _features(
+    variables: Params,
+    x: Float[Array, "B H W ch"],
+    backbone: str,
+    image_size: int,
+    dtype: str,
+) -> Float32[Array, "B D"]:
+    """Features of images in [0, 1] that are cropped already."""
+    spec = SPECS[backbone]
     if image_size:
         shape = (len(x), image_size, image_size, x.shape[-1])
         x = jax.image.resize(x, shape, "linear")
@@ -142,6 +156,75 @@ def extract(
     return jnp.asarray(found, jnp.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class ViewRecipe:
+    """Several views of each image, as `ssah_jax.method.stored_views` orders them.
+
+    Attributes:
+        number: V, at least 1.
+        config: whose weak augmentation, family of deformations and seed they have.
+    """
+
+    number: int
+    config: Config
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of all that the views after the first depend on."""
+        if self.number == 1:
+            return ""
+        data, anet, config = self.config.data, self.config.anet, self.config
+        windows = (anet.scales, anet.grid, anet.fill, data.mean)
+        angles = (anet.blocks, anet.angle_bins, anet.max_degrees, anet.border)
+        seen = (config.seed, data.crop_size, data.max_shift, data.flip, windows, angles)
+        return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+
+    def check(self) -> None:
+        """Check that views differ from each other.
+
+        Raises:
+            ValueError: there is no weak augmentation to draw several by.
+        """
+        data = self.config.data
+        weak = data.crop_size or data.max_shift or data.flip
+        if number_weak(self.number) > 1 and not weak:
+            raise ValueError(
+                f"--views: found {self.number} without any weak augmentation, accepted "
+                "is a configuration with data.crop_size, data.max_shift or data.flip"
+            )
+
+
+def draw_views(
+    key: Key[Array, ""],
+    image: UInt8[Array, "H W ch"] | Float[Array, "H W ch"],
+    *,
+    recipe: ViewRecipe,
+) -> Float[Array, "V h w ch"]:
+    """The views of one image, in [0, 1]: itself, weakly augmented ones, hard samples.
+
+    Args:
+        key: consumed.
+        image: `[H, W, ch]`.
+        recipe: how many, and how they are drawn.
+    """
+    config, anet = recipe.config, recipe.config.anet
+    bins = anet.angle_bins if anet.max_degrees else 1
+    uniform = DeformationLogits(
+        scale=jnp.zeros(len(anet.scales)),
+        position=jnp.zeros((len(anet.scales), anet.grid, anet.grid)),
+        angle=jnp.zeros((anet.blocks, bins)),
+    )
+    number = number_weak(recipe.number)
+    keys = jax.random.split(key, recipe.number)
+    weak = [clean_view(image[None], config=config)[0]]
+    weak += [weak_view(each, image, config=config) for each in keys[1:number]]
+    hard = [
+        draw_hard(each, view, uniform, config=config)[0]
+        for each, view in zip(keys[number:], weak, strict=False)
+    ]
+    return jnp.stack(weak + hard)
+
+
 def compute_features(
     extractor: Extractor,
     images: ImageSequence,
@@ -150,6 +233,7 @@ def compute_features(
     batch_size: int = 64,
     threads: int = 4,
     skipped: SkippedImages | None = None,
+    recipe: ViewRecipe | None = None,
 ) -> Iterator[tuple[Float32[np.ndarray, "n D"], Bool[np.ndarray, "n"]]]:
     """Features of images, a batch at a time, on the devices of this process.
 
@@ -162,10 +246,12 @@ def compute_features(
         batch_size: images at once, rounded up to a multiple of the devices.
         threads: that decode batches ahead, where images are not in memory.
         skipped: takes images that cannot be read; None makes them an error.
+        recipe: of views, which depend on an image's index alone; None is one, the
+            image itself.
 
     Yields:
-        Features `[n, D]`, and which of the n images could be read; the features of
-        others mean nothing.
+        Features `[n, D]`, or `[n, V D]` of V views after each other, and which of the
+        n images could be read; the features of others mean nothing.
 
     Raises:
         DataError: an image cannot be read, or too many cannot.
@@ -179,6 +265,7 @@ def compute_features(
         extractor.image_size,
         extractor.crop_size,
         extractor.dtype,
+        recipe,
     )
     variables = parallel.replicate(extractor.variables)
     if indices is None:
@@ -187,26 +274,45 @@ def compute_features(
         images, indices, batch_size=batch_size, threads=threads, skipped=skipped
     )
     for number, (batch, readable) in enumerate(batches):
-        found = np.asarray(step(variables, parallel.shard(batch)))
+        start = number * batch_size
         # Of the last batch, without what it was filled up with.
-        size = min(batch_size, len(indices) - number * batch_size)
+        size = min(batch_size, len(indices) - start)
+        which = np.zeros(batch_size, np.uint32)
+        which[:size] = indices[start : start + size]
+        found = np.asarray(step(variables, parallel.shard((batch, which))))
         yield found.reshape(len(batch), -1)[:size], readable[:size]
 
 
 @functools.cache
 def _extract_step(
-    backbone: str, image_size: int, crop_size: int, dtype: str
+    backbone: str,
+    image_size: int,
+    crop_size: int,
+    dtype: str,
+    recipe: ViewRecipe | None,
 ) -> parallel.ApplyStep:
     """The same function each time, so that it is compiled once."""
-    return parallel.pmap_apply(
-        functools.partial(
-            extract,
+
+    def one_view(variables: Params, batch: tuple[Array, Array]) -> Array:
+        return extract(
+            variables,
+            batch[0],
             backbone=backbone,
             image_size=image_size,
             crop_size=crop_size,
             dtype=dtype,
         )
-    )
+
+    def several(variables: Params, batch: tuple[Array, Array]) -> Array:
+        assert recipe is not None
+        images, indices = batch
+        root = jax.random.key(recipe.config.seed)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, root))(indices)
+        views = jax.vmap(functools.partial(draw_views, recipe=recipe))(keys, images)
+        flat = views.reshape(-1, *views.shape[2:])
+        return _features(variables, flat, backbone, image_size, dtype)
+
+    return parallel.pmap_apply(several if recipe is not None else one_view)
 
 
 def feature_width(extractor: Extractor, shape: tuple[int, ...]) -> int:
@@ -240,6 +346,8 @@ def write_features(
     threads: int = 4,
     max_skipped: float | None = None,
     versions: Mapping[str, str] | None = None,
+    recipe: ViewRecipe | None = None,
+    said: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> tuple[int, int]:
     """Computes the features of a data set into a directory; resumes where it stopped.
@@ -257,6 +365,8 @@ def write_features(
         threads: as of `compute_features`.
         max_skipped: share of images that may be unreadable; None makes one an error.
         versions: of what computes; kept.
+        recipe: of views of each image; None keeps one, the image itself.
+        said: what was understood of the data set; kept.
         progress: whether to draw a progress bar on standard error.
 
     Returns:
@@ -278,6 +388,8 @@ def write_features(
         source_digest=source_digest(source),
         crop_size=extractor.crop_size,
         resize=str(config["data"]["resize"]),
+        views=recipe.number if recipe else 1,
+        view_recipe=recipe.digest if recipe else "",
     )
     with FeatureWriter(out, source, origin, width=width) as writer:
         first = writer.rows
@@ -298,6 +410,7 @@ def write_features(
             batch_size=batch_size,
             threads=threads,
             skipped=skipped,
+            recipe=recipe,
         )
         with bar:
             for features, readable in batches:
@@ -308,6 +421,9 @@ def write_features(
                 writer.write(features, readable)
                 bar.update(len(features))
         writer.finish(
-            weights=extractor.weights, config=config, versions=dict(versions or {})
+            weights=extractor.weights,
+            config=config,
+            versions=dict(versions or {}),
+            said=said or {},
         )
     return len(source) - first, width

@@ -15,8 +15,8 @@ from ssah_jax.config import Config
 from ssah_jax.data import DataError, ImageSequence, SkippedImages, Source, Split
 from ssah_jax.data.source import AnyImage
 from ssah_jax.data.understanding import understand
-from ssah_jax.run.encoder import load_encoder
 from ssah_jax.run.experiment import Experiment, load_source
+from ssah_jax.run.run_encoder import load_encoder
 from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError
 from ssah_jax.types import TrainState
 

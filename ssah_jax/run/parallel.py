@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssah_jax.config import Config
 from ssah_jax.method import steps
-from ssah_jax.types import ImagePool, Metrics, Params, TrainState
+from ssah_jax.types import HashOutputs, ImagePool, Metrics, Params, TrainState
 
 AXIS = "batch"
 """Name of the mapped axis."""
@@ -106,7 +106,11 @@ class AnyProcess:
 def shard(batch: T) -> T:
     """Split the first axis of each leaf over the local devices, `[B] -> [D, B/D]`."""
     number = jax.local_device_count()
-    return jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), batch)
+    return jax.tree.map(
+        # Not -1: of no rows there are no rows for each device.
+        lambda x: x.reshape(number, len(x) // number, *x.shape[1:]),
+        batch,
+    )
 
 
 def train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
@@ -204,6 +208,12 @@ def jit_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
 def pmap_encode_step(config: Config) -> EncodeStep:
     """Encoding over local devices: `sharded [D, B/D, ...] -> codes [D, B/D, K]`."""
     step = partial(steps.encode_step, config=config)
+    return _local_pmap(step, in_axes=(None, None, 0))
+
+
+def pmap_describe_step(config: Config) -> Callable[[Params, Params, Any], HashOutputs]:
+    """As `pmap_encode_step`, codes and features `[D, B/D, ...]`."""
+    step = partial(steps.describe_step, config=config)
     return _local_pmap(step, in_axes=(None, None, 0))
 
 

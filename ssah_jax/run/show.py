@@ -13,10 +13,11 @@ from ssah_jax.data import ImageSequence
 from ssah_jax.data.images import printable
 from ssah_jax.run import parallel
 from ssah_jax.run.code_batches import code_batches
-from ssah_jax.run.encoder import RunEncoder, sample_of
 from ssah_jax.run.experiment import Experiment
+from ssah_jax.run.frozen_encoder import sample_of
 from ssah_jax.run.report import attention, gallery, pictures
 from ssah_jax.run.report.run_page import read_object
+from ssah_jax.run.run_encoder import RunEncoder
 from ssah_jax.run.workdir import Workdir, WorkdirError
 from ssah_jax.transforms import fill_value
 

@@ -459,7 +459,7 @@ def _strip_drawer(run: Run) -> Callable[[TrainState], bytes]:
     """
     experiment, strips = run.experiment, run.workdir.path / "strips"
     config, source = experiment.config, experiment.source
-    if config.anet.kind == "none":
+    if config.anet.kind in ("none", "stored"):
         return lambda state: b""
     chosen = experiment.split.labelled[
         :: len(experiment.split.labelled) // _STRIP_IMAGES or 1

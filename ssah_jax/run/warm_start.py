@@ -14,12 +14,12 @@ from ssah_jax.method.steps import hnet_variables
 from ssah_jax.networks import backbone_scope, pretrained
 from ssah_jax.networks.backbones import SPECS, build_backbone
 from ssah_jax.networks.weight_tables import WeightsError, convert
-from ssah_jax.run.encoder import RunEncoder, load_encoder
 from ssah_jax.run.encoder_file import (
     StoredEncoder,
     is_encoder_file,
     read_encoder_file,
 )
+from ssah_jax.run.run_encoder import RunEncoder, load_encoder
 from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import Params
 

@@ -56,6 +56,33 @@ _FIGURES = (
 
 
 @dataclasses.dataclass(frozen=True)
+class FrozenBackbone:
+    """What made the features that a run was trained on.
+
+    Attributes:
+        name: its config word.
+        weights: where its weights came from.
+        sha256: of their file.
+        image_shape: `(H, W, ch)` of the images.
+        crop_size: as of `ssah_jax.run.features.Extractor`.
+        image_size: likewise.
+        dtype: likewise.
+        stored: type that features were kept in.
+        resize: how images became square.
+    """
+
+    name: str
+    weights: str
+    sha256: str
+    image_shape: tuple[int, int, int]
+    crop_size: int
+    image_size: int
+    dtype: str
+    stored: str
+    resize: str
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelInfo:
     """What else than its configuration a model is built from.
 
@@ -65,6 +92,8 @@ class ModelInfo:
         data_digest: of the data set and its split.
         weights: where the backbone's first weights came from; empty for random ones.
         weights_sha256: of their file.
+        made_by: of a run on stored features, what computes them of images, if their
+            size is known.
     """
 
     image_shape: tuple[int, int, int]
@@ -72,6 +101,27 @@ class ModelInfo:
     data_digest: str
     weights: str = ""
     weights_sha256: str = ""
+    made_by: FrozenBackbone | None = None
+
+    @staticmethod
+    def of_json(values: Mapping[str, Any]) -> "ModelInfo":
+        """The record that `dataclasses.asdict` made an object for JSON of.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
+        made_by = values.get("made_by")
+        if made_by is not None:
+            shape = _three(made_by["image_shape"])
+            made_by = FrozenBackbone(**{**made_by, "image_shape": shape})
+        return ModelInfo(
+            _three(values["image_shape"]),
+            tuple(values["class_names"]),
+            str(values["data_digest"]),
+            str(values.get("weights", "")),
+            str(values.get("weights_sha256", "")),
+            made_by,
+        )
 
 
 class Workdir:
@@ -158,16 +208,8 @@ class Workdir:
             WorkdirError: there is none.
         """
         try:
-            values = json.loads(self._model.read_text())
-            height, width, channels = values["image_shape"]
-            return ModelInfo(
-                (height, width, channels),
-                tuple(values["class_names"]),
-                str(values["data_digest"]),
-                str(values.get("weights", "")),
-                str(values.get("weights_sha256", "")),
-            )
-        except (OSError, ValueError, KeyError) as error:
+            return ModelInfo.of_json(json.loads(self._model.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkdirError(
                 f"{self._model}: found {type(error).__name__}, expected what train.py "
                 "writes there"
@@ -192,7 +234,11 @@ class Workdir:
                 "back, or choose another --workdir"
             )
         if found != dataclasses.replace(
-            info, weights=found.weights, weights_sha256=found.weights_sha256
+            info,
+            weights=found.weights,
+            weights_sha256=found.weights_sha256,
+            # The features themselves are in the digest.
+            made_by=found.made_by,
         ):
             raise WorkdirError(
                 f"{self.path}: began with another data set: its images, labels or "
@@ -377,3 +423,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _three(found: Any) -> tuple[int, int, int]:
+    height, width, channels = found
+    return int(height), int(width), int(channels)

@@ -21,7 +21,7 @@ from ssah_jax.cli import encode as encode_lib
 from ssah_jax.cli.encode import encode_images, find_names
 from ssah_jax.data import DataError
 from ssah_jax.retrieval.code_files import read_codes
-from ssah_jax.run.encoder import RunEncoder
+from ssah_jax.run.run_encoder import RunEncoder
 
 # Which images.
 

@@ -12,7 +12,8 @@ from ssah_jax.cli.fit import unfinished_path
 from ssah_jax.retrieval.code_files import read_codes
 from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run.code_model import CodeModel
-from ssah_jax.run.encoder import Encoder, FrozenEncoder
+from ssah_jax.run.encoder import Encoder
+from ssah_jax.run.frozen_encoder import FrozenEncoder
 from ssah_jax.run.frozen_features import FrozenFeatures
 
 
@@ -156,7 +157,6 @@ def test_unreadable_images_are_left_out_of_both(run, tmp_path, capsys):
         (["--workdir", "r", "--bits", "9"], "--bits: accepted with --backbone alone"),
         (["--like", "c", "--binarise", "pca"], "--binarise: accepted with --backbone"),
         (["--like", "c", "--step", "9"], "--step: accepted with --workdir alone"),
-        (["--workdir", "r", "--weights", "x"], "--weights: a run has its own"),
         ([*SMALL_CODES, "--bits", "0"], "--bits: found 0, accepted is at least 1"),
         (
             [*SMALL_CODES, "--bits", "90"],

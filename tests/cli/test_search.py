@@ -17,7 +17,7 @@ from ssah_jax.cli.search import search_images
 from ssah_jax.retrieval import index as index_lib
 from ssah_jax.retrieval.code_files import read_codes
 from ssah_jax.retrieval.index import load_index
-from ssah_jax.run.encoder import load_encoder
+from ssah_jax.run.run_encoder import load_encoder
 from ssah_jax.run.workdir import Workdir
 
 # index

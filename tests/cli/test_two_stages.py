@@ -11,7 +11,8 @@ from search_cases import SMALL_CODES, call, mistake, small_weights
 
 from ssah_jax.retrieval.feature_files import read_features
 from ssah_jax.run import encoder as encoder_lib
-from ssah_jax.run.encoder import Encoder, FrozenEncoder
+from ssah_jax.run.encoder import Encoder
+from ssah_jax.run.frozen_encoder import FrozenEncoder
 
 
 @pytest.fixture(autouse=True)

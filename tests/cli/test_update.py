@@ -18,7 +18,7 @@ from ssah_jax.retrieval.code_files import (
     read_table,
     stamps_of,
 )
-from ssah_jax.run.encoder import RunEncoder
+from ssah_jax.run.run_encoder import RunEncoder
 
 
 @pytest.fixture

@@ -69,6 +69,11 @@ def fitting(name, value):
     }
     for group, values in with_it.get(name, {}).items():
         tree[group] = values | tree.get(group, {})
+    if name == "batch.labelled" and not value:
+        tree |= {"anet": {"kind": "none"}}
+        tree |= {"loss": {"consistent": 0.0, "cross_view": 1.0}}
+    if value == "stored":
+        tree |= {"data": {"source": "features"}, "hnet": {"backbone": "features"}}
     if value == "features" and name in ("data.source", "hnet.backbone"):
         tree = {"data": {"source": value}, "hnet": {"backbone": value}}
         tree["anet"] = {"kind": "none"}

@@ -13,6 +13,11 @@ FEATURES = {
     "hnet": {"backbone": "features"},
     "anet": {"kind": "none"},
 }
+NO_LABELS = {
+    "batch": {"labelled": 0},
+    "anet": {"kind": "none"},
+    "loss": {"consistent": 0.0, "cross_view": 1.0},
+}
 
 
 def with_features(group, **fields):
@@ -106,15 +111,35 @@ CASES = {
     "features_are_no_images": [
         (
             with_features(group, **{field: value}),
-            f"config.{group}.{field}: found {value!r}, accepted is {wanted!r} with "
-            "stored features",
-            FEATURES,
+            f"config.{group}.{field}: found {value!r}, accepted {wanted} with stored "
+            "features",
+            with_features("anet", kind="stored"),
         )
         for group, field, value, wanted in (
-            ("anet", "kind", "random", "none"),
-            ("data", "crop_size", 1, 0),
-            ("hnet", "image_size", 8, 0),
-            ("hnet", "weights", "x", ""),
+            ("anet", "kind", "random", "are none and stored"),
+            ("data", "crop_size", 1, "is 0"),
+            ("hnet", "image_size", 8, "is 0"),
+            ("hnet", "weights", "x", "is ''"),
+        )
+    ],
+    "one_image_has_no_pair": [
+        (
+            {"batch": {"labelled": 1}},
+            "config.batch.labelled: found 1, accepted is 0 or at least 2",
+            {"batch": {"labelled": 2}},
+        )
+    ],
+    "something_learns_without_labels": [
+        (
+            NO_LABELS | {group: NO_LABELS[group] | {field: value}},
+            f"config.{group}.{field}: found {value}, accepted is ",
+            NO_LABELS,
+        )
+        for group, field, value in (
+            ("loss", "consistent", 0.5),
+            ("loss", "bank", 5),
+            ("loss", "cross_view", 0.0),
+            ("anet", "kind", "random"),
         )
     ],
     "options_are_of_the_hash_loss": [

@@ -201,7 +201,7 @@ def test_process_shares_join_to_the_global_batch(source, split, count):
             {"labelled": 8, "unlabelled": 6, "process_count": 4},
             "unlabelled_batch: found 6, expected a multiple of process_count = 4",
         ),
-        ({"labelled": 0}, "labelled_batch: found 0, expected at least 1"),
+        ({"labelled": -1}, "labelled_batch: found -1, expected at least 1"),
         ({"unlabelled": -1}, "unlabelled_batch: found -1, expected at least 1"),
         (
             {"process_index": 2, "process_count": 2},
@@ -231,6 +231,22 @@ def test_labelled_images_serve_where_none_are_unlabelled(source, split):
     for batch in batches:
         assert sorted(ids(batch.unlabelled)) == split.labelled.tolist()
     assert stream(batches, "unlabelled") != stream(batches, "image")
+
+
+@pytest.mark.parametrize("rows_only", [False, True])
+def test_without_a_labelled_batch_all_images_go_unlabelled(source, split, rows_only):
+    iterator = make(source, split, labelled=0, unlabelled=5, rows_only=rows_only)
+    everything = np.union1d(split.labelled, split.unlabelled)
+    steps = take(iterator, len(everything))
+    if rows_only:
+        found = np.concatenate([step.unlabelled for step in steps]).tolist()
+        assert all(step.labelled.shape == (0,) for step in steps)
+    else:
+        found = [index for step in steps for index in ids(step.unlabelled)]
+        assert all(step.label.shape == (0, source.num_classes) for step in steps)
+        assert steps[0].image.shape == (0, *source.image_shape)
+    assert sorted(found) == sorted(5 * everything.tolist())
+    assert set(iterator.streams) == {"unlabelled"}
 
 
 def test_overhead():

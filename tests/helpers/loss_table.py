@@ -29,13 +29,14 @@ class Loss:
         kind: see above.
         flips: whether flipping the signs of some bits of all codes (and centres)
             changes nothing.
-        permutes: whether the order of the bits changes nothing.
+        permutes: whether the order of the bits changes nothing; None where it changes
+            nothing of the sum alone.
     """
 
     call: Callable[..., jax.Array]
     kind: str
     flips: bool = True
-    permutes: bool = True
+    permutes: bool | None = True
 
 
 def of_pairs(function, kind="pair", **features):
@@ -64,6 +65,10 @@ def of_codes(function, kind="code", **features):
 SAMPLED = functools.partial(losses.dtsh_sampled_loss, jax.random.key(0), draws=3)
 
 
+def of_own_bits(u, where=None):
+    return losses.code_agreement_loss(u, u, where=where)
+
+
 LOSSES = {
     "dsh_loss": of_pairs(losses.dsh_loss),
     "dpsh_loss": of_pairs(losses.dpsh_loss),
@@ -89,6 +94,8 @@ LOSSES = {
     "cosine_quantisation": of_codes(losses.cosine_quantisation),
     "dch_quantisation": of_codes(losses.dch_quantisation),
     "code_balance": of_codes(losses.code_balance, flips=False),
+    "code_agreement_loss": of_codes(of_own_bits),
+    "coding_rate_gap": of_codes(losses.coding_rate_gap, "bit", permutes=None),
     "bit_balance": of_codes(losses.bit_balance, "bit", permutes=False),
     "bit_independence": of_codes(losses.bit_independence, "bit", permutes=False),
 }
@@ -131,6 +138,7 @@ def codes_of(name):
 def shape_of(name, *given):
     """Shape of the values for these arguments."""
     shapes = {"bit_balance": (K,), "bit_independence": (K, K)}
+    shapes["coding_rate_gap"] = (K,)
     rows = given[2].shape if LOSSES[name].kind == "pair" else given[0].shape[:1]
     return shapes.get(name, rows)
 

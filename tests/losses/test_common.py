@@ -165,6 +165,8 @@ def test_bits_in_another_order(name):
     wanted = np.asarray(value(name, *arguments(name)))
     if LOSSES[name].permutes:
         close(found, wanted)
+    elif LOSSES[name].permutes is None:
+        close(found.sum(), wanted.sum())
     else:
         # One value for each bit, or for each two bits: moved with them.
         with pytest.raises(AssertionError):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from feature_cases import LITE0, WIDTH, data_set, direct, small, write
 
+from ssah_jax.config import from_config_dict
 from ssah_jax.data import (
     DataError,
     SkippedImages,
@@ -22,6 +23,7 @@ from ssah_jax.data import (
 from ssah_jax.data import features as store
 from ssah_jax.networks.pretrained import WeightsError
 from ssah_jax.run.features import (
+    ViewRecipe,
     compute_features,
     extract,
     load_extractor,
@@ -68,7 +70,8 @@ def test_the_rest_of_the_data_set_comes_back(few):
     assert found.missing == source.missing
     assert found.multi_label is source.multi_label is False
     assert sorted(tree_of(few)) == [
-        *("features.json", "features.npy", "labels.npy", "names.json", "parts.npz")
+        *("data.json", "features.json", "features.npy", "labels.npy", "names.json"),
+        "parts.npz",
     ]
 
 
@@ -328,3 +331,37 @@ def test_weights_that_cannot_be_had_are_one_line(tmp_path):
         load_extractor("resnet18", str(LITE0))
     with pytest.raises(WeightsError, match="no such file"):
         load_extractor("resnet18", str(tmp_path / "none"))
+
+
+def recipe(views: int = 3, **data) -> ViewRecipe:
+    config = {"data": {"max_shift": 1, "flip": True} | data, "anet": {"grid": 3}}
+    return ViewRecipe(views, from_config_dict(config))
+
+
+def test_views_are_the_image_itself_and_others_wherever_it_stopped(few, tmp_path):
+    source, wanted = data_set(20), features_source(few).images
+    write(source, tmp_path / "f", batch_size=8, recipe=recipe())
+    found = features_source(tmp_path / "f")
+    assert found.images.shape == (40, 3, 1, WIDTH)
+    np.testing.assert_allclose(found.images[:, :1], wanted, rtol=1e-2, atol=1e-2)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        apart = np.abs(found.images[:, one] - found.images[:, other]).max(axis=(1, 2))
+        assert (apart > 0.05).mean() > 0.7
+    # Views hang on an image's index, not on its batch: so they are resumed.
+    again = compute_features(
+        small(), source.images, np.arange(11, 40), batch_size=16, recipe=recipe()
+    )
+    rows = np.concatenate([features for features, _ in again])
+    np.testing.assert_allclose(
+        rows.reshape(29, 3, 1, WIDTH), found.images[11:], rtol=1e-2, atol=1e-2
+    )
+    with pytest.raises(DataError, match="another view recipe"):
+        write(source, tmp_path / "f", recipe=recipe(max_shift=2))
+    with pytest.raises(DataError, match="another views: found 3, wanted 1"):
+        write(source, tmp_path / "f")
+
+
+def test_views_without_augmentation_are_refused():
+    recipe(2, max_shift=0, flip=False).check()
+    with pytest.raises(ValueError, match="--views: found 3 without any weak"):
+        recipe(3, max_shift=0, flip=False).check()

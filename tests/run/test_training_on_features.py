@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import ROOT, run
-from feature_cases import LITE0, WIDTH, direct
+from feature_cases import LITE0, WIDTH, data_set, direct, small, write
+from ml_collections import ConfigDict
 from PIL import Image
 
 from ssah_jax import cli as commands
-from ssah_jax.config import Config, ConfigError, from_config_dict
+from ssah_jax.config import Config, ConfigError, from_config_dict, presets
 from ssah_jax.data import (
     features_source,
     synthetic_images,
@@ -23,11 +24,10 @@ from ssah_jax.data import (
 from ssah_jax.data.sealed import sealed, unsealed
 from ssah_jax.method import steps
 from ssah_jax.networks.pretrained import read_tensors, write_tensors
-from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run import evaluators, parallel, run_encoder, train_lib
+from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.experiment import images_to_show, prepare
-from ssah_jax.run.features import (
-    load_extractor,
-)
+from ssah_jax.run.features import ViewRecipe, load_extractor
 from ssah_jax.run.report.gallery import write_gallery
 from ssah_jax.run.report.run_page import write_report
 from ssah_jax.run.workdir import Workdir
@@ -136,6 +136,85 @@ def test_without_its_images_a_gallery_has_no_pictures(stored, tmp_path):
     info["config"]["data"] = {"source": "idx", "path": "/no/such/place"}
     path.write_text(json.dumps(sealed(info)))
     assert images_to_show(prepare(training(tmp_path / "f"))) is None
+
+
+def test_a_single_view_gives_neither_hard_samples_nor_two_to_compare(stored):
+    for group, field, value in (
+        ("anet", "kind", "stored"),
+        ("loss", "cross_view", 1.0),
+    ):
+        config = dataclasses.asdict(training(stored))
+        config[group] |= {field: value}
+        with pytest.raises(ConfigError, match=rf"{field}: found .* single view"):
+            prepare(from_config_dict(config))
+
+
+def test_without_labelled_batches_it_learns_from_all_images(tmp_path):
+    source = data_set(60)
+    config = {"data": {"max_shift": 1}, "anet": {"grid": 3}}
+    views = ViewRecipe(3, from_config_dict(config))
+    write(source, tmp_path / "f", batch_size=32, recipe=views)
+    values = dataclasses.asdict(
+        training(tmp_path / "f", num_queries=10, num_validation=10)
+    )
+    values = ConfigDict(values)
+    values.update_from_flattened_dict(presets.VARIANTS["unsupervised"])
+    results, _ = trained(from_config_dict(values), tmp_path / "run")
+    assert results["num_labelled"] == 0 and results["map"] > 0
+    assert not (tmp_path / "run/strips").exists()
+    line = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
+    assert {n for n in line if n.startswith("loss/")} == {
+        *("loss/cross_view", "loss/coding_rate", "loss/total")
+    }
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """A run on two views of 40 images, and these images."""
+    folder, source = tmp_path_factory.mktemp("head"), data_set(20)
+    kept = {"data": {"source": "synthetic", "image_size": 16, "channels": 1}}
+    kept["data"]["resize"] = "crop"
+    views = ViewRecipe(2, from_config_dict({"anet": {"grid": 3}}))
+    write(source, folder / "f", batch_size=8, recipe=views, config=kept)
+    few = {"num_queries": 5, "num_validation": 5}
+    values = dataclasses.asdict(training(folder / "f", **few))
+    values |= {"steps": 2, "labels_per_class": 1}
+    trained(from_config_dict(values), folder / "run")
+    return folder / "run", source, features_source(folder / "f").images
+
+
+def test_a_head_encodes_images_as_it_does_their_features(head, monkeypatch):
+    workdir, source, features = head
+    monkeypatch.setattr(run_encoder, "load_extractor", lambda *_, **__: small())
+    encoder = Encoder.from_run(workdir)
+    assert encoder.image_form == (16, "crop", 1)
+    assert encoder.feature_width == WIDTH
+    (wanted,) = [codes for _, codes in encoder.encode(features)]
+    images, found, kept = np.asarray(source.images), [], []
+    for rows, codes, width in encoder.encode_both(images, batch_size=16):
+        found.append(codes)
+        kept.append(width)
+        assert rows[0] == 16 * (len(found) - 1)
+    np.testing.assert_allclose(np.concatenate(found), wanted, rtol=1e-2, atol=2e-2)
+    np.testing.assert_allclose(
+        np.concatenate(kept), features[:, 0, 0], rtol=1e-2, atol=1e-2
+    )
+    (rows, again), *_ = encoder.encode(images, batch_size=40)
+    np.testing.assert_allclose(again, wanted, rtol=1e-2, atol=2e-2)
+    with pytest.raises(ValueError, match=r"found shape \(8, 8, 1\), accepted is \(16"):
+        next(encoder.encode(images[:, :8, :8]))
+
+
+def test_a_head_asks_for_the_weights_of_its_features(head, monkeypatch):
+    other = dataclasses.replace(small(), sha256="1" * 64)
+    monkeypatch.setattr(run_encoder, "load_extractor", lambda *_, **__: other)
+    encoder = Encoder.from_run(head[0], weights="elsewhere")
+    with pytest.raises(ValueError, match="--weights: found elsewhere with sha256 1111"):
+        encoder.given_images([])
+    info = dataclasses.replace(encoder.info.made_by, sha256="1" * 64)
+    moved = dataclasses.replace(encoder.info, made_by=info)
+    fingerprint = run_encoder.fingerprint_of(encoder.config, moved, encoder.state)
+    assert fingerprint != encoder.fingerprint
 
 
 MISTAKES = {

@@ -130,6 +130,8 @@ CALLS = {
     losses.pair_consistency: TEACHER | dict(alpha=8.0),
     losses.pair_posterior: dict(u=U, anchors=V, scale=0.4),
     losses.ssdph_loss: TEACHER | dict(scale=0.4),
+    losses.code_agreement_loss: dict(u=U, v=-U, scale=4.0, where=ROWS),
+    losses.coding_rate_gap: CODES | dict(distortion=0.5),
     losses.ramp_up: dict(step=3, length=10.0),
     losses.ramp_down: dict(step=3, length=10.0),
     transforms.shift: dict(image=IMAGE, offset=np.array([1, -1]), max_shift=2),

@@ -16,8 +16,8 @@ from ssah_jax.config import Config
 from ssah_jax.method.codes import build_hnet
 from ssah_jax.networks import backbones, pretrained
 from ssah_jax.run import evaluators, parallel, train_lib
-from ssah_jax.run.encoder import load_encoder
 from ssah_jax.run.experiment import prepare
+from ssah_jax.run.run_encoder import load_encoder
 from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import Workdir
 
