@@ -21,7 +21,7 @@ from ssah_jax.retrieval.index import load_index
 
 if TYPE_CHECKING:
     import ssah_jax.data.reading
-    import ssah_jax.run.encoder
+    import ssah_jax.run.image_encoder
 
 PAGE_GROUPS: Final = 200
 """Groups that the page shows; the table and JSON have all."""
@@ -198,7 +198,7 @@ def duplicates(codes: CodeSet, *, distance: int = 0) -> list[Group]:
 
 
 def find_new(
-    encoder: "ssah_jax.run.encoder.Encoder",
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder",
     codes: CodeSet,
     names: Sequence[str],
     distance: int,
@@ -258,7 +258,7 @@ def _hits(
 
 
 def _check_model(
-    encoder: "ssah_jax.run.encoder.Encoder", codes: CodeSet, name: str
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder", codes: CodeSet, name: str
 ) -> None:
     if encoder.fingerprint != codes.fingerprint:
         raise CodeFileError(

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import ssah_jax.data.changes
     import ssah_jax.data.finding
     import ssah_jax.data.images
-    import ssah_jax.run.encoder
     import ssah_jax.run.frozen_encoder
+    import ssah_jax.run.image_encoder
 
 OnError = Literal["skip", "raise"]
 """What becomes of an image that cannot be read: left out and told, or an error."""
@@ -208,7 +208,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _encoder(
     options: argparse.Namespace, names: Sequence[str]
-) -> tuple["ssah_jax.run.encoder.Encoder", list[str]]:
+) -> tuple["ssah_jax.run.image_encoder.ImageEncoder", list[str]]:
     """The encoder that options ask for, and images that it has yet to learn from."""
     from ssah_jax.run.frozen_encoder import FrozenEncoder
 
@@ -286,7 +286,7 @@ def find_names(
 
 
 def images_as_in_training(
-    encoder: "ssah_jax.run.encoder.Encoder", names: Sequence[str]
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder", names: Sequence[str]
 ) -> "ssah_jax.data.images.EncodedImages":
     """Image files of any size and format, brought to what the encoder takes.
 
@@ -304,7 +304,7 @@ def images_as_in_training(
 
 
 def encode_images(
-    encoder: "ssah_jax.run.encoder.Encoder",
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder",
     names: Sequence[str],
     out: str | os.PathLike[str],
     *,
@@ -510,7 +510,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def _open_writer(
-    encoder: "ssah_jax.run.encoder.Encoder",
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder",
     path: Path,
     names: Sequence[str],
     states: "Mapping[str, ssah_jax.data.changes.FileState]",

@@ -10,7 +10,7 @@ from ssah_jax.retrieval.files import find_files, one_line
 
 # As in ssah_jax.cli.encode.
 if TYPE_CHECKING:
-    import ssah_jax.run.encoder
+    import ssah_jax.run.image_encoder
 
 BINARISERS = ("sign", "pca", "itq", "lsh", "random-rotation")
 """`ssah_jax.retrieval.binarisers.KINDS`, for --help."""
@@ -132,7 +132,9 @@ def check_encoder(options: argparse.Namespace) -> None:
             )
 
 
-def load_encoder(options: argparse.Namespace) -> "ssah_jax.run.encoder.Encoder":
+def load_encoder(
+    options: argparse.Namespace,
+) -> "ssah_jax.run.image_encoder.ImageEncoder":
     """The encoder that options of `add_encoder` name, but for `--backbone`.
 
     Raises:

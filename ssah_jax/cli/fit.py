@@ -14,7 +14,6 @@ from ssah_jax.retrieval.files import one_line
 
 # As in ssah_jax.cli.encode.
 if TYPE_CHECKING:
-    import ssah_jax.run.encoder
     import ssah_jax.run.frozen_encoder
 
 

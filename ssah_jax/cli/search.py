@@ -30,8 +30,8 @@ from ssah_jax.retrieval.rows import among, matching
 # As in ssah_jax.cli.encode.
 if TYPE_CHECKING:
     import ssah_jax.data.reading
-    import ssah_jax.run.encoder
     import ssah_jax.run.frozen_encoder
+    import ssah_jax.run.image_encoder
 
 
 _BATCH = 64
@@ -216,7 +216,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def search_images(
-    encoder: "ssah_jax.run.encoder.Encoder",
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder",
     index: Index,
     queries: Sequence[str],
     *,
@@ -322,7 +322,7 @@ def _measure_images(
     options: argparse.Namespace,
     index: Index,
     features: KeptFeatures,
-    encoder: "ssah_jax.run.encoder.Encoder",
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder",
     names: Sequence[str],
 ) -> int:
     """`--measure` by images; one that is indexed does not find itself."""

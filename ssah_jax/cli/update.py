@@ -12,7 +12,7 @@ from ssah_jax.retrieval.files import CodeFileError, one_line
 
 if TYPE_CHECKING:
     import ssah_jax.data.changes
-    import ssah_jax.run.encoder
+    import ssah_jax.run.image_encoder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Earlier:
     @staticmethod
     def compare(
         path: Path,
-        encoder: "ssah_jax.run.encoder.Encoder",
+        encoder: "ssah_jax.run.image_encoder.ImageEncoder",
         names: Sequence[str],
         states: "Mapping[str, ssah_jax.data.changes.FileState]",
     ) -> "Earlier":

@@ -1,17 +1,9 @@
 """Images to codes: by a trained run, or by a frozen backbone and a binariser."""
 
-import abc
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
-import numpy as np
-from jaxtyping import Float32, Int8, Int64
-
-from ssah_jax.data import ImageSequence, SkippedImages
-from ssah_jax.data.given import GivenImages
-from ssah_jax.data.images import RESIZES, EncodedImages, Resize, image_files
+from ssah_jax.data.images import RESIZES, Resize
 from ssah_jax.networks.backbones import SPECS
 from ssah_jax.retrieval.binarisers import check_kind
 from ssah_jax.run.code_model import CodeModel
@@ -21,16 +13,14 @@ from ssah_jax.run.encoder_file import (
     read_encoder_file,
 )
 from ssah_jax.run.features import Extractor, load_extractor
-from ssah_jax.run.frozen_features import BATCH, FeatureFunction
+from ssah_jax.run.frozen_encoder import FrozenEncoder
+from ssah_jax.run.frozen_features import FeatureFunction
+from ssah_jax.run.image_encoder import ImageEncoder
+from ssah_jax.run.run_encoder import RunEncoder, load_encoder
 from ssah_jax.run.workdir import Workdir
 
-# What follows makes encoders of both kinds, and these are encoders.
-if TYPE_CHECKING:
-    from ssah_jax.run.frozen_encoder import FrozenEncoder
-    from ssah_jax.run.run_encoder import RunEncoder
 
-
-class Encoder(abc.ABC):
+class Encoder(ImageEncoder):
     """Images to binary codes.
 
     Made by `from_run`, `from_backbone` or `load`:
@@ -50,21 +40,13 @@ class Encoder(abc.ABC):
             on; codes of two encoders are comparable only if theirs are equal.
     """
 
-    if TYPE_CHECKING:  # Fields of some, properties of others.
-
-        @property
-        def bits(self) -> int: ...  # noqa: D102
-
-        @property
-        def fingerprint(self) -> str: ...  # noqa: D102
-
     @staticmethod
     def from_run(
         workdir: str | os.PathLike[str],
         *,
         step: str | int = "last",
         weights: str | os.PathLike[str] | None = None,
-    ) -> "RunEncoder":
+    ) -> RunEncoder:
         """The encoder of a trained run; its training data need not be there.
 
         Args:
@@ -76,8 +58,6 @@ class Encoder(abc.ABC):
         Raises:
             ValueError: no run, or no such checkpoint.
         """
-        from ssah_jax.run.run_encoder import load_encoder
-
         encoder = load_encoder(Workdir(workdir), str(step))
         return encoder if weights is None else encoder.with_weights(weights)
 
@@ -92,7 +72,7 @@ class Encoder(abc.ABC):
         bits: int | None = None,
         seed: int = 0,
         name: str | None = None,
-    ) -> "FrozenEncoder":
+    ) -> FrozenEncoder:
         """An encoder without training, which `fit` makes ready.
 
         Args:
@@ -113,8 +93,6 @@ class Encoder(abc.ABC):
         Raises:
             ValueError: an argument is none of these, or weights cannot be had.
         """
-        from ssah_jax.run.frozen_encoder import FrozenEncoder
-
         check_kind(binarise)
         if resize not in RESIZES:
             raise ValueError(
@@ -150,7 +128,7 @@ class Encoder(abc.ABC):
         *,
         backbone: FeatureFunction | None = None,
         weights: str | os.PathLike[str] | None = None,
-    ) -> "Encoder":
+    ) -> ImageEncoder:
         """The encoder in a file.
 
         That is one that `save` or `ssah encode --backbone` wrote, or `ssah export --to
@@ -165,9 +143,6 @@ class Encoder(abc.ABC):
         Raises:
             ValueError: the file cannot be used, or weights or function are others.
         """
-        from ssah_jax.run.frozen_encoder import FrozenEncoder
-        from ssah_jax.run.run_encoder import RunEncoder
-
         path = find_encoder_file(path)
         if is_encoder_file(path):
             encoder = RunEncoder.of_stored(read_encoder_file(path))
@@ -176,99 +151,7 @@ class Encoder(abc.ABC):
             CodeModel.load(path), backbone=backbone, weights=weights
         )
 
-    @property
-    @abc.abstractmethod
-    def image_form(self) -> tuple[int, Resize, int]:
-        """Side in pixels, way of becoming square, and channels of images it takes.
 
-        Raises:
-            ValueError: it takes no such images.
-        """
-
-    @property
-    @abc.abstractmethod
-    def feature_width(self) -> int:
-        """D of the features that `encode_both` gives."""
-
-    @abc.abstractmethod
-    def encode_both(
-        self,
-        images: ImageSequence,
-        *,
-        skipped: SkippedImages | None = None,
-        batch_size: int | None = None,
-    ) -> Iterator[
-        tuple[
-            Int64[np.ndarray, "n"],
-            Float32[np.ndarray, "n K"],
-            Float32[np.ndarray, "n D"],
-        ]
-    ]:
-        """As `encode`, with the backbone's features `[n, D]` that codes are made of."""
-
-    @abc.abstractmethod
-    def encode(
-        self,
-        images: ImageSequence,
-        *,
-        skipped: SkippedImages | None = None,
-        batch_size: int | None = None,
-    ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
-        """Real-valued codes of images, a batch at a time.
-
-        Args:
-            images: `[N, H, W, ch]` as of `image_form`.
-            skipped: takes images that cannot be read; None makes them an error.
-            batch_size: images at once; None for the encoder's own number.
-
-        Yields:
-            Indices `[n]` into `images`, ascending, and their codes `[n, K]`, whose
-            signs are the bits. Images that could not be read are left out.
-
-        Raises:
-            DataError: an image cannot be read, or too many cannot.
-            ValueError: images have another shape.
-        """
-
-    def image_files(self, names: Sequence[str]) -> EncodedImages:
-        """Image files of any size and format, brought to what the encoder takes.
-
-        Args:
-            names: N paths, relative to the working directory or absolute.
-
-        Raises:
-            ValueError: the encoder takes no images, or none that are square.
-        """
-        size, resize, channels = self.image_form
-        return image_files(Path(), names, size=size, resize=resize, channels=channels)
-
-    def given_images(self, images: Any) -> GivenImages:
-        """Images in any form, brought to what the encoder takes.
-
-        Args:
-            images: as of `transform`.
-
-        Raises:
-            ValueError: they are none of these forms.
-        """
-        size, resize, channels = self.image_form
-        return GivenImages(images, size=size, resize=resize, channels=channels)
-
-    def transform(self, images: Any) -> Int8[np.ndarray, "N K"]:
-        """Codes of images, `[N, K]` in {-1, +1}.
-
-        Args:
-            images: an array `[N, H, W, ch]`, uint8 or float in [0, 1]; a folder or a
-                file; or a sequence of paths, arrays `[H, W, ch]` and Pillow's images.
-
-        Raises:
-            ValueError: they are none of these, or the encoder is not fitted.
-            DataError: an image cannot be read.
-        """
-        given = self.given_images(images)
-        codes = np.ones((len(given), self.bits), np.int8)
-        if not len(given):
-            return codes
-        for rows, values in self.encode(given, batch_size=min(BATCH, len(given))):
-            codes[rows] = np.where(values >= 0, 1, -1)
-        return codes
+# What is made here is one, for `isinstance`.
+Encoder.register(RunEncoder)
+Encoder.register(FrozenEncoder)

@@ -11,9 +11,9 @@ from ssah_jax.data import ImageSequence, SkippedImages
 from ssah_jax.data.images import Resize
 from ssah_jax.retrieval.binarisers import Binariser, check_fit
 from ssah_jax.run.code_model import CodeModel
-from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.features import Extractor, load_extractor
 from ssah_jax.run.frozen_features import FeatureFunction, FrozenFeatures
+from ssah_jax.run.image_encoder import ImageEncoder
 
 BITS: Final = 64
 """K where nobody says how many."""
@@ -22,7 +22,7 @@ SAMPLE: Final = 10_000
 """Images that a binariser learns from at most, unless told otherwise."""
 
 
-class FrozenEncoder(Encoder):
+class FrozenEncoder(ImageEncoder):
     """A frozen backbone and a binariser; made by `Encoder.from_backbone`.
 
     Attributes:
@@ -98,17 +98,17 @@ class FrozenEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:
-        """As of `Encoder`."""
+        """As of `ImageEncoder`."""
         return self._fitted.fingerprint
 
     @property
     def image_form(self) -> tuple[int, Resize, int]:
-        """As of `Encoder`."""
+        """As of `ImageEncoder`."""
         return self.features.image_size, self._resize, 3
 
     @property
     def feature_width(self) -> int:
-        """As of `Encoder`."""
+        """As of `ImageEncoder`."""
         return len(self._fitted.binariser.mean)
 
     def adopt(self, model: CodeModel) -> bool:
@@ -212,7 +212,7 @@ class FrozenEncoder(Encoder):
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
     ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
-        """As of `Encoder`."""
+        """As of `ImageEncoder`."""
         found = self.encode_both(images, skipped=skipped, batch_size=batch_size)
         for rows, codes, _ in found:
             yield rows, codes
@@ -230,7 +230,7 @@ class FrozenEncoder(Encoder):
             Float32[np.ndarray, "n D"],
         ]
     ]:
-        """As of `Encoder`."""
+        """As of `ImageEncoder`."""
         binariser = self._fitted.binariser
         for rows, features in self.features.compute(
             images, skipped=skipped, batch_size=batch_size

@@ -19,26 +19,26 @@ from ssah_jax.method import steps
 from ssah_jax.method.codes import build_hnet
 from ssah_jax.run import checkpointing, parallel
 from ssah_jax.run.code_batches import code_batches
-from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.encoder_file import (
     EncoderFileError,
     StoredEncoder,
 )
 from ssah_jax.run.features import Extractor, compute_features, load_extractor
 from ssah_jax.run.frozen_features import BATCH
+from ssah_jax.run.image_encoder import ImageEncoder
 from ssah_jax.run.workdir import FrozenBackbone, ModelInfo, Workdir
 from ssah_jax.types import HashOutputs, TrainState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RunEncoder(Encoder):
+class RunEncoder(ImageEncoder):
     """H-Net's teacher of one checkpoint, ready to hash images.
 
     Attributes:
         config: of the run.
         info: what the run's images were.
         state: replicated over the local devices.
-        fingerprint: as of `Encoder`.
+        fingerprint: as of `ImageEncoder`.
         weights: of a run on stored features, where the backbone's weights are now; None
             for where they were.
     """
@@ -103,7 +103,7 @@ class RunEncoder(Encoder):
 
     @functools.cached_property
     def feature_width(self) -> int:
-        """As of `Encoder`."""
+        """As of `ImageEncoder`."""
         if self.config.data.source == "features":
             return self.info.image_shape[-1]
         shapes = jax.eval_shape(
@@ -116,7 +116,7 @@ class RunEncoder(Encoder):
 
     @property
     def image_form(self) -> tuple[int, Resize, int]:
-        """As of `Encoder`, as in the run's training."""
+        """As of `ImageEncoder`, as in the run's training."""
         height, width, channels = self.info.image_shape
         if self.config.data.source == "features":
             self._extractor  # noqa: B018  Raises where there is none.
@@ -137,7 +137,7 @@ class RunEncoder(Encoder):
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
     ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
-        """As of `Encoder`; of a run on stored features, also of features."""
+        """As of `ImageEncoder`; of a run on stored features, also of features."""
         if self._are_to_be_described(images):
             found = self.encode_both(images, skipped=skipped, batch_size=batch_size)
             yield from ((rows, codes) for rows, codes, _ in found)
@@ -164,7 +164,7 @@ class RunEncoder(Encoder):
             Float32[np.ndarray, "n D"],
         ]
     ]:
-        """As of `Encoder`."""
+        """As of `ImageEncoder`."""
         if not self._are_to_be_described(images):
             for rows, found in code_batches(
                 self._describe,

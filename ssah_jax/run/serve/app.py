@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ssah_jax.data.images import decode
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.files import CodeFileError
-from ssah_jax.run.encoder import Encoder
+from ssah_jax.run.image_encoder import ImageEncoder
 from ssah_jax.run.serve.batching import Batcher, batch_encoder
 from ssah_jax.run.serve.engine import Engine, Wanted
 from ssah_jax.run.serve.openapi import MOST_RESULTS, description
@@ -50,7 +50,7 @@ _DECODERS: Final = 4
 
 def make_app(
     engine: Engine,
-    encoder: Encoder,
+    encoder: ImageEncoder,
     *,
     hosts: Sequence[str] = (),
     max_upload: int = 20 * MEGABYTE,
@@ -141,7 +141,9 @@ def _has_port(host: str) -> bool:
 
 
 class _Handlers:
-    def __init__(self, engine: Engine, encoder: Encoder, *, max_upload: int) -> None:
+    def __init__(
+        self, engine: Engine, encoder: ImageEncoder, *, max_upload: int
+    ) -> None:
         self._engine, self._max_upload = engine, max_upload
         self._size, self._resize, self._channels = encoder.image_form
         self._code_of = Batcher(batch_encoder(encoder))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ssah_jax.retrieval.code_files import pack_codes
-from ssah_jax.run.encoder import Encoder
+from ssah_jax.run.image_encoder import ImageEncoder
 
 SIZES: Final = (1, 4, 16)
 """Images of a call, filled up to one of these: each is compiled once."""
@@ -16,7 +16,7 @@ SIZES: Final = (1, 4, 16)
 EncodeBatch = Callable[[UInt8[np.ndarray, "B S S ch"]], UInt8[np.ndarray, "B bytes"]]
 
 
-def batch_encoder(encoder: Encoder) -> EncodeBatch:
+def batch_encoder(encoder: ImageEncoder) -> EncodeBatch:
     """The encoder as a function of a batch.
 
     Args:
@@ -89,7 +89,7 @@ class Batcher:
         self._worker = None
 
 
-def warm_up(encoder: Encoder) -> None:
+def warm_up(encoder: ImageEncoder) -> None:
     """Compiles the encoder for every size of a batch, so that no request waits for it.
 
     Args:
