@@ -48,7 +48,7 @@ def drawn(workdir: Workdir) -> dict:
     @jax.jit
     def deform(key, batch):
         views = make_views(key, batch, config=config)
-        return generate(state.anet, views, config=config).deformations
+        return generate(state.anet, views, state.pace, config=config).deformations
 
     found = [
         deform(jax.random.key(index), jax.tree.map(jnp.asarray, next(iterator)))

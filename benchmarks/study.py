@@ -226,6 +226,7 @@ STUDIES = {
         rows={
             "supervised": "supervised",
             **CHANCE,
+            "SSAH without A-Net": "paced",
             "SSAH": "",
         },
         columns={str(n): f"labels_per_class={n}" for n in (50, 500)},
@@ -237,7 +238,12 @@ STUDIES = {
     "adversary_cifar10": Study(
         config="configs/cifar10.py",
         presets=CIFAR10_FOLDER + ",steps=1000",
-        rows={"supervised": "supervised", **CHANCE, "SSAH": ""},
+        rows={
+            "supervised": "supervised",
+            **CHANCE,
+            "SSAH without A-Net": "paced",
+            "SSAH": "",
+        },
         columns={str(n): f"labels_per_class={n}" for n in (500, 50)},
         baseline="random, whole family",
         seeds=3,

@@ -14,6 +14,9 @@ from ssah_jax.types import PaceState
 LARGEST = 0.5
 """The largest threshold, the share of bits that a code of chance has wrong."""
 
+SHORTEST = 0.01
+"""The shortest reach: where nothing is left to see of it, it can still come back."""
+
 
 def bit_flips(
     u_generated: Float[Array, "B K"], u_clean: Float[Array, "B K"]
@@ -63,42 +66,54 @@ def pair_hardness(
     return row_mean(where & similar) - row_mean(where & ~similar)
 
 
-def init_pace(start: float, target: float) -> PaceState:
-    """The policy before the first step: nothing speaks for any change.
+def init_pace(start: float, target: float, *, reach: float) -> PaceState:
+    """The policy before the first step.
 
     Args:
         start: threshold, a share of bits in (0, 0.5].
         target: see `follow_recognition`.
+        reach: of occlusions and rotations, a share of the family's in (0, 1].
     """
     # Distinct buffers: what is donated may stand in a state only once.
     return PaceState(
         threshold=jnp.asarray(start, jnp.float32),
-        multiplier=jnp.zeros(()),
-        hardness=jnp.full((), start, jnp.float32),
+        window=jnp.full((), reach, jnp.float32),
+        angle=jnp.full((), reach, jnp.float32),
         recognised=jnp.full((), target, jnp.float32),
     )
 
 
-def dual_ascent(
-    pace: PaceState, hardness: Float[Array, ""], *, rate: float, decay: float = 0.9
+def follow_hardness(
+    pace: PaceState,
+    occluded: Float[Array, ""],
+    rotated: Float[Array, ""],
+    *,
+    rate: float,
 ) -> PaceState:
-    """Move the multiplier of the constraint that mean hardness is the threshold.
+    """Widen what is easier than the threshold, narrow what is harder.
 
-    By `rate (lambda - h) / max(lambda, h)`, h being a running mean: a relative gap
-    within [-1, 1] wherever h >= 0. The multiplier grows while samples are too easy and
-    falls while they are too hard; it rests where the constraint holds. So the
-    temperature of soft actor-critic finds its entropy
-    (https://arxiv.org/abs/1812.05905).
+    The logarithm of each reach moves by `rate (lambda - h) / max(lambda, |h|)`, a
+    relative gap within [-2, 1], so that it rests where that kind of sample is as hard
+    as lambda, or at the whole family. So the temperature of soft actor-critic finds
+    its entropy (https://arxiv.org/abs/1812.05905); range by range, automatic domain
+    randomisation finds what a robot can (https://arxiv.org/abs/1910.07113).
 
     Args:
         pace: the policy so far.
-        hardness: mean over this step's generated samples, a share of bits.
-        rate: of the multiplier, in 1 / (share of bits).
-        decay: of the running mean, in [0, 1).
+        occluded: mean hardness of this step's occluded samples, a share of bits; the
+            threshold itself where there are none.
+        rotated: of its rotated samples.
+        rate: of the logarithm of the reach.
     """
-    mean = decay * pace.hardness + (1.0 - decay) * hardness
-    gap = (pace.threshold - mean) / jnp.maximum(pace.threshold, mean)
-    return pace.replace(hardness=mean, multiplier=pace.multiplier + rate * gap)
+
+    def moved(reach: Float[Array, ""], hardness: Float[Array, ""]) -> Float[Array, ""]:
+        gap = pace.threshold - hardness
+        gap /= jnp.maximum(pace.threshold, jnp.abs(hardness))
+        return jnp.clip(reach * jnp.exp(rate * gap), SHORTEST, 1.0)
+
+    return pace.replace(
+        window=moved(pace.window, occluded), angle=moved(pace.angle, rotated)
+    )
 
 
 def follow_recognition(

@@ -144,16 +144,16 @@ class PaceState(Record):
     """The self-paced threshold and what its update needs.
 
     Attributes:
-        threshold: lambda, the mean hardness that A-Net aims at, a share of bits in
+        threshold: lambda, how hard samples are to be on average, a share of bits in
             (0, 0.5].
-        multiplier: beta, of the constraint that it does; any real, 0 for uniform draws.
-        hardness: running mean of the samples' hardness, [-2, 2].
+        window: how far occlusions reach for that, a share of the family's, (0, 1].
+        angle: how far rotations do.
         recognised: running mean of the share of them that H-Net recognises, [0, 1].
     """
 
     threshold: Float[Array, ""]
-    multiplier: Float[Array, ""]
-    hardness: Float[Array, ""]
+    window: Float[Array, ""]
+    angle: Float[Array, ""]
     recognised: Float[Array, ""]
 
 
@@ -187,7 +187,7 @@ class TrainState(Record):
             a hash loss without centres.
         ties: bits of a centre on which an image's labels disagree, `[K]` in {-1, +1}.
         bank: a `losses.CodeBank` of earlier labelled codes ({} without one).
-        pace: the self-paced threshold, A-Net's multiplier and their running means.
+        pace: the self-paced threshold, and how far deformations reach.
         alignment: class marginals of the pseudo-labels.
     """
 

@@ -1,4 +1,4 @@
-"""The self-paced policy: hardness, the multiplier and the threshold."""
+"""The self-paced policy: hardness, the reach and the threshold."""
 
 import math
 from functools import partial
@@ -191,22 +191,24 @@ def test_bfloat16_codes_have_float32_hardness():
     assert hardness.dtype == jnp.float32
 
 
-# The multiplier.
+# The reach.
 
 
-def ascend(multiplier, running, hardness, **options):
-    pace = pacing.init_pace(0.1, 0.9).replace(
-        multiplier=jnp.float32(multiplier), hardness=jnp.float32(running)
+def reach_after(occluded, rotated, window=0.3, angle=0.3, rate=0.5):
+    pace = pacing.init_pace(0.1, 0.9, reach=0.3)
+    pace = pace.replace(window=jnp.float32(window), angle=jnp.float32(angle))
+    return pacing.follow_hardness(
+        pace, jnp.float32(occluded), jnp.float32(rotated), rate=rate
     )
-    return pacing.dual_ascent(pace, jnp.float32(hardness), **{"rate": 0.5} | options)
 
 
 def test_the_policy_starts_where_nothing_moves_it():
-    pace = pacing.init_pace(0.2, 0.8)
+    pace = pacing.init_pace(0.2, 0.8, reach=0.3)
     assert [float(x) for x in jax.tree.leaves(pace)] == pytest.approx(
-        [0.2, 0, 0.2, 0.8]
+        [0.2, 0.3, 0.3, 0.8]
     )
-    moved = pacing.dual_ascent(pace, jnp.float32(0.2), rate=0.5)
+    hardness = jnp.float32(0.2)
+    moved = pacing.follow_hardness(pace, hardness, hardness, rate=0.5)
     moved = pacing.follow_recognition(
         moved, jnp.float32(0.8), jnp.float32(1.0), target=0.8, rate=0.5
     )
@@ -214,43 +216,39 @@ def test_the_policy_starts_where_nothing_moves_it():
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("running", "hardness"), [(0.1, 0.3), (0.3, 0.1), (0.02, 0.05), (0.1, -0.4)]
-)
-def test_dual_ascent_equals_plain_numbers(running, hardness):
-    pace = ascend(-3.0, running, hardness, decay=0.75)
-    mean = 0.75 * running + 0.25 * hardness
-    np.testing.assert_allclose(pace.hardness, mean, rtol=1e-5)
-    moved = 0.5 * (0.1 - mean) / max(0.1, mean)
-    np.testing.assert_allclose(pace.multiplier, -3.0 + moved, rtol=1e-5)
+@pytest.mark.parametrize("hardness", [0.3, 0.1, 0.02, 0.0, -0.05, -0.4])
+def test_each_reach_equals_plain_numbers_and_looks_at_its_own_kind(hardness):
+    factor = math.exp(0.5 * (0.1 - hardness) / max(0.1, abs(hardness)))
+    pace = reach_after(hardness, 0.1)
+    np.testing.assert_allclose(pace.window, 0.3 * factor, rtol=1e-5)
+    np.testing.assert_allclose(pace.angle, 0.3, rtol=1e-6)
+    pace = reach_after(0.1, hardness)
+    np.testing.assert_allclose(pace.angle, 0.3 * factor, rtol=1e-5)
+    np.testing.assert_allclose(pace.window, 0.3, rtol=1e-6)
     assert pace.threshold == jnp.float32(0.1)
 
 
-def test_the_multiplier_grows_while_samples_are_too_easy_and_rests_at_the_threshold():
-    assert ascend(0.0, 0.05, 0.05).multiplier > 0
-    assert ascend(0.0, 0.2, 0.2).multiplier < 0
-    np.testing.assert_allclose(ascend(7.0, 0.1, 0.1).multiplier, 7.0, atol=1e-6)
+def test_the_reach_ends_at_the_family_and_never_at_nothing():
+    pace = reach_after(0.0, 2.0, window=0.9, angle=0.0101)
+    assert (pace.window, pace.angle) == (1.0, jnp.float32(pacing.SHORTEST))
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.25])
-def test_dual_ascent_finds_the_tilt_of_a_distribution(threshold):
-    # Four deformations, uniform mean 0.15: the tilt exp(beta h) that has the threshold
-    # for its mean, from below and from above.
-    levels = jnp.asarray([0.0, 0.1, 0.2, 0.3])
-    pace = pacing.init_pace(threshold, 0.9)
-    step = jax.jit(partial(pacing.dual_ascent, rate=0.5))
-    for _ in range(600):
-        chance = jax.nn.softmax(pace.multiplier * levels)
-        pace = step(pace, jnp.sum(chance * levels))
-    assert (float(pace.multiplier) > 0) == (threshold > 0.15)
-    np.testing.assert_allclose(jnp.sum(chance * levels), threshold, rtol=1e-3)
+def test_the_reach_finds_where_samples_are_as_hard_as_the_threshold(threshold):
+    # Occlusions are hard by their area, rotations by their angle.
+    pace = pacing.init_pace(threshold, 0.9, reach=0.3)
+    step = jax.jit(partial(pacing.follow_hardness, rate=0.05))
+    for _ in range(400):
+        pace = step(pace, 0.4 * pace.window**2, 0.6 * pace.angle)
+    np.testing.assert_allclose(0.4 * pace.window**2, threshold, rtol=1e-3)
+    np.testing.assert_allclose(0.6 * pace.angle, threshold, rtol=1e-3)
 
 
 # The threshold.
 
 
 def follow(running, recognised, evidence, threshold=0.1, **options):
-    pace = pacing.init_pace(threshold, running)
+    pace = pacing.init_pace(threshold, running, reach=0.3)
     options = {"target": 0.9, "rate": 0.1} | options
     return pacing.follow_recognition(
         pace, jnp.float32(recognised), jnp.float32(evidence), **options
@@ -286,10 +284,10 @@ def test_a_threshold_ends_where_a_code_of_chance_is():
 
 def test_the_policy_keeps_its_types():
     # A weakly typed threshold would compile the next step anew.
-    pace = pacing.init_pace(0.1, 0.9)
+    pace = pacing.init_pace(0.1, 0.9, reach=0.3)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     for update in (
-        lambda p, h: pacing.dual_ascent(p, h, rate=0.1),
+        lambda p, h: pacing.follow_hardness(p, h, h, rate=0.1),
         lambda p, h: pacing.follow_recognition(p, h, h, target=0.9, rate=0.1),
     ):
         found = jax.eval_shape(update, pace, scalar)

@@ -20,6 +20,15 @@ class PaceConfig:
         between(0, 1),
     )
     rate: float = field(0.02, "of the threshold's logarithm", at_least(0))
+    reach: float = field(
+        0.3,
+        "largest window and angle at the first step, as a share of `anet.scales` and "
+        "`anet.max_degrees`",
+        between(0, 1, "(]"),
+    )
     dual_rate: float = field(
-        0.3, "of the multiplier that holds mean hardness at the threshold", at_least(0)
+        0.02,
+        "of the reach's logarithm: it grows while samples are easier than the "
+        "threshold, and shrinks while they are harder",
+        at_least(0),
     )

@@ -42,7 +42,8 @@ FEATURES = {
 """Another file's protocol on features of its images, with their stored views."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "random": {"anet.kind": "random"},
+    "random": {"anet.kind": "random", "pace.reach": 1.0, "pace.dual_rate": 0.0},
+    "paced": {"anet.kind": "random"},
     "supervised": SUPERVISED,
     "ssdph": SUPERVISED | {"loss.name": "ssdph", "loss.consistent_teacher": 20.0},
     "ssdh": SUPERVISED | {"loss.name": "ssdh", "loss.consistent_graph": 0.2},
@@ -50,8 +51,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "unsupervised": SUPERVISED | {"batch.labelled": 0, "loss.cross_view": 1.0},
 }
 """Presets that turn a configuration into one of SSAH's rivals, all else equal:
-deformations drawn at random; labelled images alone; two semi-supervised methods; a head
-on `ssah features`; no labels at all."""
+deformations drawn at random, from the whole family or as far as the pace reaches;
+labelled images alone; two semi-supervised methods; a head on `ssah features`; no labels
+at all."""
 
 _SEPARATOR = (
     r",(?![^()]*\))(?![^\[\]]*\])"

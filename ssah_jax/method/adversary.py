@@ -1,8 +1,8 @@
 """What A-Net minimises on one batch.
 
-The most open distribution of deformations whose mean hardness is the threshold: the
-maximum of entropy under one constraint, `pi(d | x) ~ exp(beta h(d, x))`. Values are
-this device's share of the global one (see `ssah_jax.losses.reduce`).
+Of the deformations within reach, the harder ones, and no more closed a choice than that
+takes: `pi(d | x) ~ exp(h(d, x) / lambda)`. Values are this device's share of the global
+one (see `ssah_jax.losses.reduce`).
 """
 
 import math
@@ -30,7 +30,7 @@ def anet_objective(
     config: Config,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """A-Net's loss: `-H(pi(. | x)) - beta h`, beta being the state's multiplier.
+    """A-Net's loss: `-H(pi(. | x)) - h / lambda`, lambda being the threshold.
 
     H-Net has no part in it but through hardness, a number: the gradient through the
     draw is the score function's.
@@ -48,20 +48,51 @@ def anet_objective(
     mean = partial(masked_mean, axis_name=axis_name)
     logits = propose(anet_params, views, config=config)
     log_probability = jax.vmap(
-        partial(transforms.deformation_log_probability, max_angle=max_angle(config))
+        partial(
+            transforms.deformation_log_probability,
+            max_angle=max_angle(state.pace, config=config),
+        )
     )(logits, generated.deformations)
-    multiplier = state.pace.multiplier
-    turned = jnp.sum(generated.deformations.scale, axis=-1) == 0.0
-    baseline = _group_means(hardness, turned, len(views.label), axis_name)
+    baseline = _group_means(hardness, turned(generated), len(views.label), axis_name)
+    threshold = state.pace.threshold
     pursuit = losses.score_function_loss(
-        log_probability, -multiplier * hardness, -multiplier * baseline
+        log_probability, -hardness / threshold, -baseline / threshold
     )
     entropies = deformation_entropy(logits)
     loss = mean(pursuit - sum(entropies.values()))
-    return loss, _openness(entropies, logits, axis_name) | {
-        "pace/hardness_occluded": mean(hardness, ~turned),
-        "pace/hardness_rotated": mean(hardness, turned),
-    }
+    return loss, _openness(entropies, logits, axis_name)
+
+
+def turned(generated: Generated) -> Bool[Array, "B"]:
+    """Which hard samples are rotated; the others are occluded."""
+    return jnp.sum(generated.deformations.scale, axis=-1) == 0.0
+
+
+def hardness_by_kind(
+    generated: Generated,
+    hardness: Float[Array, "B"],
+    threshold: Float[Array, ""],
+    *,
+    axis_name: str | None = None,
+) -> Metrics:
+    """Mean hardness of occluded and of rotated samples; the threshold without any.
+
+    Args:
+        generated: the hard samples.
+        hardness: of these, `[L + U]`.
+        threshold: lambda.
+        axis_name: mapped axis.
+    """
+    metrics: Metrics = {}
+    for name, where in (
+        ("occluded", ~turned(generated)),
+        ("rotated", turned(generated)),
+    ):
+        devices = all_sum(1, axis_name)
+        none = all_sum(jnp.sum(where), axis_name) == 0
+        mean = masked_mean(hardness, where, axis_name=axis_name)
+        metrics[f"pace/hardness_{name}"] = jnp.where(none, threshold / devices, mean)
+    return metrics
 
 
 def deformation_entropy(logits: DeformationLogits) -> dict[str, Float[Array, "B"]]:

@@ -11,7 +11,7 @@ from ssah_jax import losses, pacing, similarity
 from ssah_jax.config import Config
 from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.reduce import all_sum
-from ssah_jax.method.adversary import anet_objective
+from ssah_jax.method.adversary import anet_objective, hardness_by_kind
 from ssah_jax.method.codes import build_hnet, encode
 from ssah_jax.method.objectives import Carried, hnet_objective
 from ssah_jax.method.optim import anet_optimiser, hnet_optimiser
@@ -92,7 +92,9 @@ def init_state(
         )
         if config.loss.bank
         else {},
-        pace=pacing.init_pace(config.pace.start, config.pace.target),
+        pace=pacing.init_pace(
+            config.pace.start, config.pace.target, reach=config.pace.reach
+        ),
         alignment=AlignmentState(prior=uniform, predicted=jnp.copy(uniform)),
     )
 
@@ -138,13 +140,17 @@ def gradients(
     views = make_views(step_key, batch, config=config, axis_name=axis_name)
     generated, images = None, views.stored
     if config.anet.kind in ("anet", "random"):
-        generated = generate(state.anet, views, config=config)
+        generated = generate(state.anet, views, state.pace, config=config)
         images = generated.images
     hnet_grad = jax.value_and_grad(hnet_objective, has_aux=True)
     (_, aux), hnet = hnet_grad(
         state.hnet, state, views, images, config=config, axis_name=axis_name
     )
     anet, metrics = None, aux.metrics
+    if generated is not None:
+        metrics |= hardness_by_kind(
+            generated, aux.hardness, state.pace.threshold, axis_name=axis_name
+        )
     if config.anet.kind == "anet":
         anet_grad = jax.value_and_grad(anet_objective, has_aux=True)
         (_, more), anet = anet_grad(
@@ -165,7 +171,7 @@ def gradients(
 def train_step(
     state: TrainState, batch: Batch, *, config: Config, axis_name: str | None = None
 ) -> tuple[TrainState, Metrics]:
-    """H-Net descends, A-Net follows its multiplier, that and the threshold move.
+    """H-Net and A-Net descend; the reach and the threshold move.
 
     Both networks are updated from their parameters before the step.
 
@@ -195,7 +201,8 @@ def train_step(
         pace = _update_pace(state.pace, metrics, config=config)
         # As it was in this step, beside the hardness that it was set against.
         metrics["pace/threshold"] = state.pace.threshold
-        metrics["pace/multiplier"] = state.pace.multiplier
+        metrics["pace/reach_window"] = state.pace.window
+        metrics["pace/reach_angle"] = state.pace.angle
     decay = jnp.minimum(
         config.optim.ema_decay, (1.0 + state.step) / (10.0 + state.step)
     )
@@ -266,10 +273,14 @@ def describe_step(
 
 
 def _update_pace(pace: PaceState, metrics: Metrics, *, config: Config) -> PaceState:
-    """The multiplier follows the threshold as it was, and the threshold H-Net."""
-    pace = pacing.dual_ascent(
-        pace, metrics["pace/hardness"], rate=config.pace.dual_rate
-    )
+    """The reach follows the threshold as it was, and the threshold H-Net."""
+    if config.anet.kind != "stored":
+        pace = pacing.follow_hardness(
+            pace,
+            metrics["pace/hardness_occluded"],
+            metrics["pace/hardness_rotated"],
+            rate=config.pace.dual_rate,
+        )
     return pacing.follow_recognition(
         pace,
         metrics["pace/recognised"],

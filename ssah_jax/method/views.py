@@ -17,7 +17,14 @@ from ssah_jax.config import Config
 from ssah_jax.losses.reduce import first_row
 from ssah_jax.method import stored_views
 from ssah_jax.networks import ANet
-from ssah_jax.types import Batch, Deformation, DeformationLogits, Params, Record
+from ssah_jax.types import (
+    Batch,
+    Deformation,
+    DeformationLogits,
+    PaceState,
+    Params,
+    Record,
+)
 
 
 class Views(Record):
@@ -171,11 +178,20 @@ def propose(anet_params: Params, views: Views, *, config: Config) -> Deformation
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def generate(anet_params: Params, views: Views, *, config: Config) -> Generated:
-    """Draw a deformation of every image, a window or a rotation, and apply it."""
+def generate(
+    anet_params: Params, views: Views, pace: PaceState, *, config: Config
+) -> Generated:
+    """Draw a deformation of every image, a window or a rotation, and apply it.
+
+    Args:
+        anet_params: A-Net's parameters.
+        views: the batch.
+        pace: how far windows and rotations reach.
+        config: of the run.
+    """
     images = jnp.concatenate([views.labelled, views.unlabelled])
     logits = propose(anet_params, views, config=config)
-    draw = jax.vmap(partial(draw_hard, config=config))
+    draw = jax.vmap(partial(draw_hard, pace=pace, config=config))
     hard, deformations = draw(views.keys, images, logits)
     return Generated(hard, logits, deformations)
 
@@ -185,6 +201,7 @@ def draw_hard(
     image: Float[Array, "H W ch"],
     logits: DeformationLogits,
     *,
+    pace: PaceState,
     config: Config,
 ) -> tuple[Float[Array, "H W ch"], Deformation]:
     """A hard sample of an image, and the deformation that was drawn for it.
@@ -193,6 +210,7 @@ def draw_hard(
         key: consumed.
         image: in [0, 1].
         logits: of the deformations of this image.
+        pace: how far windows and rotations reach.
         config: of the family of deformations.
     """
     options, (height, width, channels) = config.anet, image.shape
@@ -200,7 +218,7 @@ def draw_hard(
     deformation = transforms.draw_deformation(
         draw,
         logits,
-        max_angle=max_angle(config),
+        max_angle=max_angle(pace, config=config),
     )
     if options.max_degrees:
         deformation = transforms.window_or_rotation(keep, deformation)
@@ -213,10 +231,11 @@ def draw_hard(
             fill, kind=options.fill, height=height, width=width, mean=mean
         ),
         border=options.border,
+        reach=pace.window,
     )
     return hard, deformation
 
 
-def max_angle(config: Config) -> float:
-    """Largest angle of a deformation, in radians."""
-    return math.radians(config.anet.max_degrees)
+def max_angle(pace: PaceState, *, config: Config) -> Float[Array, ""]:
+    """Largest angle that a deformation reaches now, in radians."""
+    return pace.angle * math.radians(config.anet.max_degrees)

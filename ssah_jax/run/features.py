@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int64, Key, UInt8
 from tqdm import tqdm
 
-from ssah_jax import transforms
+from ssah_jax import pacing, transforms
 from ssah_jax.config import Config
 from ssah_jax.data import ImageSequence, SkippedImages, Source, eval_batches
 from ssah_jax.data.features import FeatureOrigin, FeatureWriter, source_digest
@@ -218,8 +218,10 @@ def draw_views(
     keys = jax.random.split(key, recipe.number)
     weak = [clean_view(image[None], config=config)[0]]
     weak += [weak_view(each, image, config=config) for each in keys[1:number]]
+    # No pace will follow them: the whole family.
+    pace = pacing.init_pace(config.pace.start, config.pace.target, reach=1.0)
     hard = [
-        draw_hard(each, view, uniform, config=config)[0]
+        draw_hard(each, view, uniform, pace=pace, config=config)[0]
         for each, view in zip(keys[number:], weak, strict=False)
     ]
     return jnp.stack(weak + hard)

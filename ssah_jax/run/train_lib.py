@@ -35,7 +35,7 @@ from ssah_jax.run.report.gallery import Gallery, write_gallery
 from ssah_jax.run.trackers import Trackers, open_trackers
 from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError, write_atomically
-from ssah_jax.types import Batch, ImagePool, Metrics, Params, TrainState
+from ssah_jax.types import Batch, ImagePool, Metrics, PaceState, Params, TrainState
 
 _STRIP_IMAGES = 12
 _MEASURED = ("map", "map_stable", "precision_radius2", "ndcg")
@@ -475,12 +475,12 @@ def _strip_drawer(run: Run) -> Callable[[TrainState], bytes]:
     key = jax.random.key(config.seed)
 
     @jax.jit
-    def draw(anet: Any) -> tuple[jax.Array, jax.Array]:
+    def draw(anet: Any, pace: PaceState) -> tuple[jax.Array, jax.Array]:
         views = make_views(key, batch, config=config)
-        return views.labelled, generate(anet, views, config=config).images
+        return views.labelled, generate(anet, views, pace, config=config).images
 
     def save(state: TrainState) -> bytes:
-        images, generated = jax.device_get(draw(state.anet))
+        images, generated = jax.device_get(draw(state.anet, state.pace))
         strips.mkdir(exist_ok=True)
         strip = pictures.draw_strip(images, generated)
         write_atomically(strips / f"step_{int(state.step):06d}.png", strip)

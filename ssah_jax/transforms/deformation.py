@@ -176,7 +176,8 @@ def deformation_log_probability(
     chosen = deformation.scale[:, None, None] * deformation.position
     angle = jax.nn.log_softmax(logits.angle, axis=-1)
     bins = logits.angle.shape[-1]
-    share = (deformation.angle / (max_angle or 1.0) + 1.0) / 2.0
+    bound = jnp.where(max_angle == 0.0, 1.0, max_angle)
+    share = (deformation.angle / bound + 1.0) / 2.0
     index = jnp.clip(jnp.floor(share * bins), 0, bins - 1).astype(jnp.int32)
     turned = deformation.angle[:, None] != 0.0
     return (
@@ -192,6 +193,7 @@ def deformation_log_probability(
     scales=arguments.shares,
     fill=arguments.fill,
     border=arguments.word("zeros", "edge"),
+    reach=arguments.number("(0, 1]"),
 )
 def deform(
     image: Float[Array, "H W ch"],
@@ -200,6 +202,7 @@ def deform(
     scales: Sequence[float],
     fill: float | Float[Array, ""] | Float[Array, "ch"] | Float[Array, "H W ch"],
     border: str = "zeros",
+    reach: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, "H W ch"]:
     """Makes a hard sample: occludes an image, then rotates it block by block.
 
@@ -212,6 +215,7 @@ def deform(
         scales: sizes of the windows as shares of the sides, S values in (0, 1].
         fill: what the window shows: a scalar, `[ch]` or `[H, W, ch]`, in [0, 1].
         border: "zeros" or "edge", what the rotation brings in from outside.
+        reach: multiplies the windows' sizes, (0, 1]; it has no gradient.
 
     Returns:
         The deformed image, `[H, W, ch]`, differentiable in the image and in every
@@ -227,6 +231,7 @@ def deform(
         scales=scales,
         height=height,
         width=width,
+        reach=reach,
     )
     occluded = occlude(image, mask, fill=fill)
     return rotate_blocks(occluded, deformation.angle, border=border)

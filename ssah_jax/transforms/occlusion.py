@@ -16,18 +16,22 @@ _FILLS = ("zero", "mean", "noise")
 
 
 @arguments.takes(
-    side=arguments.whole(1), scales=arguments.shares, grid=arguments.whole(1)
+    side=arguments.whole(1),
+    scales=arguments.shares,
+    grid=arguments.whole(1),
+    reach=arguments.number("(0, 1]"),
 )
 def window_profiles(
     side: int,
     *,
     scales: Sequence[float],
     grid: int,
+    reach: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, "S {grid} {side}"]:
     """Box profiles of every window along one side of an image.
 
-    A window of scale s covers `round(s * side)` pixels (Python's rounding: halves to
-    even), at least 1. Its start runs evenly, to the nearest pixel, from 0 to
+    A window of scale s covers `round(reach * s * side)` pixels (halves to even), at
+    least 1. Its start runs evenly, to the nearest pixel, from 0 to
     `side - size` over the grid, so each window lies wholly inside the image. A grid
     of one cell holds the centred window.
 
@@ -35,6 +39,7 @@ def window_profiles(
         side: pixels along the side, at least 1.
         scales: sizes of the windows as shares of the side, each in (0, 1].
         grid: positions along the side, at least 1.
+        reach: multiplies all sizes, (0, 1]; it has no gradient.
 
     Returns:
         `[S, G, side]` in {0, 1}: 1 where the window covers the pixel.
@@ -51,13 +56,12 @@ def window_profiles(
         raise ValueError(
             f"scales: found {tuple(scales)}, accepted are one or more shares in (0, 1]"
         )
-    # Python numbers in, a constant out: nothing here is traced.
-    size = np.array([max(1, round(scale * side)) for scale in scales])
+    size = jnp.maximum(jnp.round(reach * (np.array(scales) * side)), 1)
     cell = np.linspace(0.0, 1.0, grid) if grid > 1 else np.array([0.5])
-    start = np.rint((side - size)[:, None] * cell[None, :]).astype(int)
+    start = jnp.round((side - size)[:, None] * cell[None, :])[..., None]
     pixel = np.arange(side)[None, None, :]
-    inside = (pixel >= start[..., None]) & (pixel < (start + size[:, None])[..., None])
-    return jnp.asarray(inside, dtype=jnp.float32)
+    inside = (pixel >= start) & (pixel < start + size[:, None, None])
+    return jnp.asarray(inside, jnp.float32)
 
 
 @arguments.takes(
@@ -66,6 +70,7 @@ def window_profiles(
     scales=arguments.shares,
     height=arguments.whole(1),
     width=arguments.whole(1),
+    reach=arguments.number("(0, 1]"),
 )
 def occlusion_mask(
     scale: Float[Array, "S"],
@@ -74,6 +79,7 @@ def occlusion_mask(
     scales: Sequence[float],
     height: int,
     width: int,
+    reach: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, "{height} {width}"]:
     """The mask of the chosen window: a sum of boxes weighted by the choices.
 
@@ -92,6 +98,7 @@ def occlusion_mask(
         scales: sizes of the windows as shares of the sides, S values in (0, 1].
         height: pixel rows of the mask.
         width: pixel columns of the mask.
+        reach: multiplies all sizes, (0, 1]; it has no gradient.
 
     Returns:
         `[height, width]`: 1 where hidden, 0 where seen; exactly so for one-hot
@@ -106,8 +113,8 @@ def occlusion_mask(
             "for each entry of scale"
         )
     grid = position.shape[-1]
-    row = window_profiles(height, scales=scales, grid=grid)
-    col = window_profiles(width, scales=scales, grid=grid)
+    row = window_profiles(height, scales=scales, grid=grid, reach=reach)
+    col = window_profiles(width, scales=scales, grid=grid, reach=reach)
     # Full precision keeps the gradient exact where matrix units round their inputs.
     highest = jax.lax.Precision.HIGHEST
     rows = jnp.einsum("s,sij,sih->sjh", scale, position, row, precision=highest)

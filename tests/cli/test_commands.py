@@ -75,7 +75,7 @@ def test_workdir_holds_what_is_promised(finished):
         json.loads(x) for x in (finished / "metrics.jsonl").read_text().split("\n")[:-1]
     ]
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
-    assert {"loss/total", "pace/threshold", "pace/multiplier"} <= lines[0].keys()
+    assert {"loss/total", "pace/threshold", "pace/reach_window"} <= lines[0].keys()
     assert "validation/map" in lines[2] and "validation/map" not in lines[0]
     assert "<html" in (finished / "report.html").read_text()
     assert json.loads((finished / "gallery" / "gallery.json").read_text())

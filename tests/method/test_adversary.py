@@ -16,12 +16,13 @@ from ssah_jax.method.adversary import (
     _group_means,
     anet_objective,
     deformation_entropy,
+    hardness_by_kind,
 )
 from ssah_jax.method.codes import CleanCodes, batch_hardness, hash_images
 from ssah_jax.method.consistent import Opinion, recognition
 from ssah_jax.method.optim import anet_optimiser
-from ssah_jax.method.views import generate, make_views
-from ssah_jax.types import DeformationLogits
+from ssah_jax.method.views import Generated, generate, make_views
+from ssah_jax.types import Deformation, DeformationLogits
 
 
 def chances(logits):
@@ -52,7 +53,7 @@ def test_the_parts_of_the_entropy_sum_to_that_of_the_draw():
 
 
 def frozen(config):
-    """State, views, and jitted steps of A-Net alone: their mean hardness, too."""
+    """State and jitted steps of A-Net and reach alone, with hardness by kind."""
     state = make_state(config)
     batch = jax.device_put(make_batch(config))
     views = make_views(jax.random.key(3), batch, config=config)
@@ -68,56 +69,81 @@ def frozen(config):
     @jax.jit
     def step(state, key):
         seen = dataclasses.replace(views, keys=jax.random.split(key, len(views.keys)))
-        generated = generate(state.anet, seen, config=config)
+        generated = generate(state.anet, seen, state.pace, config=config)
         codes, _ = hash_(generated.images, domain="generated")
         hardness = batch_hardness(codes, clean, views.label, axis_name=None)
         grads, metrics = jax.grad(anet_objective, has_aux=True)(
             state.anet, state, seen, generated, hardness, config=config
         )
         updates, opt = optimiser.update(grads, state.anet_opt, state.anet)
-        mean = jnp.mean(hardness)
-        pace = pacing.dual_ascent(state.pace, mean, rate=config.pace.dual_rate)
+        kinds = hardness_by_kind(generated, hardness, state.pace.threshold)
+        pace = pacing.follow_hardness(
+            state.pace, *kinds.values(), rate=config.pace.dual_rate
+        )
         anet = optax.apply_updates(state.anet, updates)
-        return state.replace(anet=anet, anet_opt=opt, pace=pace), mean, metrics
+        new = state.replace(anet=anet, anet_opt=opt, pace=pace)
+        return new, jnp.stack(list(kinds.values())), metrics
 
     return state, step
 
 
+def run(step, state, steps, first=0):
+    found = []
+    for index in range(first, first + steps):
+        state, kinds, metrics = step(state, jax.random.key(index))
+        found.append(kinds)
+    return state, np.mean(found[-100:], axis=0), metrics
+
+
 @pytest.mark.slow
-def test_mean_hardness_reaches_the_threshold_from_both_sides():
+def test_hardness_of_both_kinds_reaches_the_threshold_from_both_sides():
     config = small_config(
-        anet={"blocks": 1, "width": 8}, optim={"anet_learning_rate": 0.01}
+        anet={"blocks": 1, "width": 8}, pace={"reach": 0.5, "dual_rate": 0.03}
+    )
+    start, step = frozen(config)
+    still = small_config(anet={"blocks": 1}, pace={"reach": 0.5, "dual_rate": 0.0})
+    state, step_still = frozen(still)
+    _, halfway, _ = run(step_still, state, 100)
+    for share in (0.7, 1.15):
+        threshold = share * float(halfway.min())
+        pace = pacing.init_pace(threshold, 0.9, reach=0.5)
+        state, reached, _ = run(step, start.replace(pace=pace), 400)
+        np.testing.assert_allclose(reached, threshold, rtol=0.06)
+        assert share > 1 or max(state.pace.window, state.pace.angle) < 0.5
+
+
+@pytest.mark.slow
+def test_anet_prefers_what_is_hard_within_reach_and_the_more_the_lower_the_threshold():
+    config = small_config(
+        anet={"blocks": 1, "width": 8},
+        optim={"anet_learning_rate": 0.01},
+        pace={"reach": 1.0, "dual_rate": 0.0},
     )
     start, step = frozen(config)
 
-    def run(state, steps):
-        found = []
-        for index in range(steps):
-            state, mean, metrics = step(state, jax.random.key(index))
-            found.append(float(mean))
-        return state, np.mean(found[-100:]), metrics
+    def learnt(threshold):
+        pace = pacing.init_pace(threshold, 0.9, reach=1.0)
+        _, kinds, metrics = run(step, start.replace(pace=pace), 300)
+        return kinds.mean(), float(metrics["entropy/angle"])
 
-    def at(threshold):
-        pace = pacing.init_pace(threshold, 0.9)
-        return start.replace(pace=pace)
+    chance, open_ = learnt(1e3)
+    assert open_ > 0.999
+    some, less_open = learnt(0.1)
+    more, least_open = learnt(0.02)
+    assert more > some > 1.02 * chance
+    assert least_open < less_open < open_
 
-    # With the multiplier at rest it stays, or becomes again, uniform.
-    still = dataclasses.replace(
-        config, pace=dataclasses.replace(config.pace, dual_rate=0.0)
-    )
-    state, step_still = frozen(still)
-    for index in range(200):
-        state, _, metrics = step_still(state, jax.random.key(index))
-    for name in ("scale", "position", "angle"):
-        assert float(metrics[f"entropy/{name}"]) > 0.999
-    uniform = float(
-        np.mean([step_still(state, jax.random.key(i))[1] for i in range(50)])
-    )
-    for share in (0.7, 1.15):
-        state, reached, metrics = run(at(share * uniform), 600)
-        assert abs(reached / (share * uniform) - 1) < 0.05
-        assert (float(state.pace.multiplier) > 0) == (share > 1)
-        assert float(metrics["entropy/position"]) > 0.5
+
+def test_hardness_by_kind_is_the_threshold_where_there_is_no_sample_of_it():
+    scale = jnp.asarray([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    drawn = Deformation(scale, jnp.zeros((3, 2, 1, 1)), jnp.zeros((3, 1)))
+    generated = Generated(jnp.zeros((3, 1, 1, 1)), None, drawn)
+    hardness = jnp.asarray([0.1, 0.4, 0.3])
+    found = hardness_by_kind(generated, hardness, jnp.float32(0.2))
+    assert list(found.values()) == pytest.approx([0.2, 0.4])
+    occluded = generated._replace(deformations=drawn.replace(scale=scale + 1.0))
+    found = hardness_by_kind(occluded, hardness, jnp.float32(0.25))
+    assert list(found.values()) == pytest.approx([0.8 / 3, 0.25])
 
 
 @pytest.mark.parametrize("degrees", [0.0, 90.0])
@@ -127,7 +153,7 @@ def test_hard_samples_are_occluded_or_turned(degrees):
     views = make_views(
         jax.random.key(3), jax.device_put(make_batch(config)), config=config
     )
-    drawn = generate(state.anet, views, config=config).deformations
+    drawn = generate(state.anet, views, state.pace, config=config).deformations
     occluded = np.asarray(drawn.scale.sum(axis=-1)) > 0
     turned = np.any(np.asarray(drawn.angle) != 0, axis=-1)
     assert np.array_equal(occluded, ~turned)

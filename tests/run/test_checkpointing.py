@@ -53,8 +53,8 @@ def make_state(seed: int = 0, width: int = 4) -> TrainState:
         bank={"count": jnp.int32(3)},
         pace=PaceState(
             threshold=jnp.float32(0.1),
-            multiplier=jnp.float32(-7.5),
-            hardness=jnp.float32(-0.2),
+            window=jnp.float32(0.7),
+            angle=jnp.float32(0.2),
             recognised=jnp.float32(0.5),
         ),
         alignment=AlignmentState(prior=jnp.ones(2) / 2, predicted=jnp.ones(2) / 3),

@@ -185,8 +185,11 @@ def _group_plot(rows: Rows, keys: Sequence[str], title: str, *, log: bool) -> Ma
 
 
 def _pace_plot(rows: Rows, keys: Sequence[str], title: str) -> Markup:
-    """Levels of hardness, shares of samples and the multiplier, each on an axis."""
-    names = {"share": ("recognised", "evidence"), "multiplier": ("multiplier",)}
+    """Levels of hardness, shares of samples and the reach, each on an axis."""
+    names = {
+        "share": ("recognised", "evidence"),
+        "reach": ("reach_window", "reach_angle"),
+    }
     panels = {
         label: [key for key in keys if key.split("/")[1] in parts]
         for label, parts in names.items()

@@ -28,7 +28,7 @@ def make_rows() -> list[dict]:
                 "pace/threshold": step / 400,
                 "pace/hardness": step / 500,
                 "pace/recognised": 0.8,
-                "pace/multiplier": -step / 10,
+                "pace/reach_angle": step / 10,
                 "monitor/gate_rate": 0.5,
                 "images_per_second": 1000.0,
             }
@@ -70,10 +70,17 @@ def test_the_whole_page(tmp_path):
         "Precision at n",
         "Balance",
     ]
-    # Hardness, the multiplier and the recognised share stand in one picture.
-    for key in ("pace/threshold", "pace/multiplier", "pace/recognised"):
+    # Hardness, the reach and the recognised share stand in one picture.
+    for key in ("pace/threshold", "pace/reach_angle", "pace/recognised"):
         assert key in page.labels()[1]
-    for name in ("threshold", "multiplier", "recognised", "total", "pair", "gate rate"):
+    for name in (
+        "threshold",
+        "reach_angle",
+        "recognised",
+        "total",
+        "pair",
+        "gate rate",
+    ):
         assert name in page.text
     metas = [attrs for tag, attrs in page.tags if tag == "meta"]
     assert any("width=device-width" in (m.get("content") or "") for m in metas)
