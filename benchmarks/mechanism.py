@@ -1,4 +1,4 @@
-"""A picture of what A-Net does: hardness and threshold, diversity, windows, angles.
+"""A picture of what pace and A-Net do: hardness, reach, diversity, windows, angles.
 
     python benchmarks/mechanism.py --workdir RUN --out docs/results/mechanism.svg
 
@@ -29,8 +29,10 @@ _BATCHES = flags.DEFINE_integer("batches", 16, "Batches of images.")
 
 _CURVES = {
     "threshold": "pace/threshold",
-    "hardness": "pace/hardness",
-    "multiplier": "pace/multiplier",
+    "occluded": "pace/hardness_occluded",
+    "rotated": "pace/hardness_rotated",
+    "windows": "pace/reach_window",
+    "angles to": "pace/reach_angle",
     "scales": "entropy/scale_batch",
     "positions": "entropy/position_batch",
     "angles": "entropy/angle_batch",
@@ -62,12 +64,13 @@ def drawn(workdir: Workdir) -> dict:
     occluded = scale.sum(axis=1) > 0
     scale, position, angle = scale[occluded], position[occluded], angle[~occluded]
     where = np.einsum("bs,bsyx->yx", scale, position) / len(scale)
-    bound = max_angle(config)
+    bound = float(max_angle(state.pace, config=config))
     edges = np.linspace(-bound, bound, config.anet.angle_bins + 1)
     counts, _ = np.histogram(angle, edges)
     return {
         "images": len(occluded),
-        "scales": dict(zip(config.anet.scales, scale.mean(0).tolist(), strict=True)),
+        "scales": scale.mean(0).tolist(),
+        "sides": [float(state.pace.window) * scale for scale in config.anet.scales],
         "positions": where.tolist(),
         "angle_edges_degrees": np.rad2deg(edges).tolist(),
         "angles": (counts / counts.sum()).tolist(),
@@ -77,16 +80,17 @@ def drawn(workdir: Workdir) -> dict:
 def draw(record: dict, study: dict) -> Figure:
     """Six panels in a row."""
     figure = Figure(figsize=(18, 3.2), layout="constrained")
-    pace, dual, entropy, windows, angles, robust = figure.subplots(1, 6)
+    pace, reach, entropy, windows, angles, robust = figure.subplots(1, 6)
     curves = record["curves"]
-    for name in ("threshold", "hardness"):
+    for name in ("threshold", "occluded", "rotated"):
         pace.plot(curves["step"], curves[name], label=name)
     pace.set(
         title="Mean hardness", xlabel="step", ylabel="share of bits", ylim=(0, None)
     )
-    dual.plot(curves["step"], curves["multiplier"])
-    dual.axhline(0, color="black", linestyle=":")
-    dual.set(title="Multiplier", xlabel="step", ylabel="nats a share of bits")
+    for name in ("windows", "angles to"):
+        reach.plot(curves["step"], curves[name], label=name.split()[0])
+    reach.set(title="Reach", xlabel="step", ylabel="share of the family's")
+    reach.set(ylim=(0, 1.02))
     for name in ("scales", "positions", "angles"):
         entropy.plot(curves["step"], curves[name], label=name)
     entropy.set(title="Diversity of choices", xlabel="step")
@@ -111,7 +115,7 @@ def draw(record: dict, study: dict) -> Figure:
         robust.bar(places, heights, 0.25, label=row)
     robust.set(title=f"mAP, {_COLUMN} labels a class", ylim=(0, 1))
     robust.set_xticks(range(len(sets)), ("clean", *sets[1:]))
-    for axes in (pace, entropy, angles, robust):
+    for axes in (pace, reach, entropy, angles, robust):
         axes.legend(fontsize="small")
     return figure
 
@@ -119,7 +123,7 @@ def draw(record: dict, study: dict) -> Figure:
 def measure(workdir: Workdir) -> dict:
     """What the first four panels show."""
     lines = map(json.loads, (workdir.path / "metrics.jsonl").read_text().splitlines())
-    rows = [row for row in lines if _CURVES["hardness"] in row]
+    rows = [row for row in lines if _CURVES["threshold"] in row]
     curves = {name: [row[key] for row in rows] for name, key in _CURVES.items()}
     return {
         "labels_per_class": workdir.read_config().labels_per_class,

@@ -279,8 +279,14 @@ STUDIES = {
     ),
 }
 
-OLDER = ("adversary_both", "adversary_cifar10_both")
-"""Records of what the library no longer does: hard samples occluded *and* turned."""
+OLDER = (
+    "adversary_both",
+    "adversary_cifar10_both",
+    "adversary_easing",
+    "adversary_cifar10_easing",
+)
+"""Records of what the library no longer does: hard samples occluded *and* turned, and
+A-Net holding the mean hardness by a multiplier."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,6 +59,7 @@ def test_numbers_of_readme_are_those_of_the_record():
     text = " ".join(README.split())
     assert f"`map` of this run is {found['SSAH']:.3f}; " in text
     assert f"supervised hashing has {found['supervised']:.3f}, " in text
+    assert f"random deformations {found['random, whole family']:.3f}, " in text
     assert f"by hand {min(by_hand):.3f} to {max(by_hand):.3f} (one run each" in text
 
 
@@ -90,13 +91,14 @@ def test_numbers_of_the_method_are_those_of_the_records():
     curves = record("mechanism")["curves"]
     late = len(curves["step"]) // 2
     ratios = [
-        h / t
-        for h, t in zip(
-            curves["hardness"][late:], curves["threshold"][late:], strict=True
-        )
+        np.mean(curves[kind][late:]) / np.mean(curves["threshold"][late:])
+        for kind in ("occluded", "rotated")
     ]
-    assert f"a ratio of {np.mean(ratios):.2f} over the second half" in text
-    assert f"multiplier ends at {curves['multiplier'][-1]:.0f}" in text
+    assert f"is {ratios[0]:.2f} and {ratios[1]:.2f} of the threshold" in text
+    window, angle = (70 * curves["windows"][-1], 90 * curves["angles to"][-1])
+    assert (
+        f"windows to {window:.0f} % of the side and angles to {angle:.0f} deg" in text
+    )
 
 
 def test_numbers_of_the_input_are_those_of_the_record():
