@@ -38,6 +38,9 @@ _ONLY = flags.DEFINE_list("only", [], "Run these rows alone; no record is writte
 SETS = ("occluded", "rotated")
 """Of queries, beside the clean ones; see `robustness.py`."""
 
+BESIDE = ("ndcg", *SETS, "validation")
+"""Beside `map`, where a run has them."""
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -101,6 +104,13 @@ CIFAR10_FOLDER = (
     "flip=True,eval.every=0"
 )
 """CIFAR-10 from files, train/CLASS/*.jpg and test/CLASS/*.jpg, at a core's size."""
+
+MOSAICS = (
+    "source=list,protocol=listed,labels_per_class=0,num_queries=0,num_validation=500,"
+    "data.path=runs/mosaics,store=memory,data.image_size=40,crop_size=36,"
+    "hnet.backbone=small_conv,hnet.widths=(32,64,128),batch.labelled=64,"
+    "batch.unlabelled=128,bits=32,eval.every=0,optim.learning_rate=2e-3,steps=800"
+)
 
 LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
 
@@ -249,6 +259,23 @@ STUDIES = {
         seeds=3,
         robustness=True,
     ),
+    # Several labels: mosaics of photographs that carry NUS-WIDE's own labels, in the
+    # form of its lists, below runs/.
+    "adversary_mosaics": Study(
+        config="configs/nuswide.py",
+        presets=MOSAICS,
+        rows={
+            "supervised": "supervised",
+            "random, whole family": "random",
+            "SSAH without A-Net": "paced",
+            "SSAH": "",
+        },
+        columns={"2100": ""},
+        baseline="random, whole family",
+        seeds=3,
+        robustness=True,
+        heading="labelled images",
+    ),
     # Where training long pays.
     "length_cifar10": Study(
         config="configs/cifar10.py",
@@ -316,7 +343,7 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
         directory.parent.mkdir(parents=True, exist_ok=True)
         _run(command, directory.with_name(f"{directory.name}.log"), core)
     found = json.loads(results.read_text())
-    maps = {"map": found["map"]}
+    maps = {name: found[name] for name in ("map", "ndcg") if name in found}
     if study.robustness:
         # Beside the run, which is complete.
         other = directory.with_name(f"{directory.name}.robustness.json").resolve()
@@ -371,10 +398,9 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
         }
         values = [cell["map"] for cell in here.values()]
         differences = [here[seed]["map"] - base[seed] for seed in here if seed in base]
-        names = (*SETS, "validation") if study.robustness else ()
         sets = {
             name: [cell[name] for cell in here.values()]
-            for name in names
+            for name in BESIDE
             if all(name in cell for cell in here.values())
         }
         table.append(
@@ -409,7 +435,7 @@ def spread(values: list[float]) -> str:
 def markdown(name: str) -> str:
     """The record's table."""
     record = json.loads((records.RESULTS / f"{name}.json").read_text())
-    sets = [name for name in (*SETS, "validation") if name in record["cells"][0]]
+    sets = [name for name in BESIDE if name in record["cells"][0]]
     heads = [
         "",
         STUDIES[name].heading if name in STUDIES else Study.heading,
