@@ -75,7 +75,7 @@ def test_the_whole_page(tmp_path):
         assert key in page.labels()[1]
     for name in (
         "threshold",
-        "reach_angle",
+        "reach angle",
         "recognised",
         "total",
         "pair",
