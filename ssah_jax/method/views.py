@@ -88,16 +88,19 @@ def clean_view(
 
 
 def weak_view(
-    key: Key[Array, ""],
+    keys: Key[Array, "2"],
     image: UInt8[Array, "H W ch"] | Float[Array, "H W ch"],
     *,
     config: Config,
 ) -> Float[Array, "h w ch"]:
     """An image weakly augmented: cropped, shifted and flipped, as configured.
 
-    The third part of the key is not used: it is for a deformation of this view.
+    Args:
+        keys: of where it moves, and of the flip; consumed.
+        image: `[H, W, ch]`.
+        config: of the run.
     """
-    move, flip, _ = jax.random.split(key, 3)
+    move, flip = keys
     image, size = to_float(image), config.data.crop_size
     if size:
         move, cut = jax.random.split(move)
@@ -123,31 +126,33 @@ def make_views(
     """
 
     def keys_of(key: Array, number: int) -> Array:
+        """Two for a view of each row, and one for its deformation: `[number, 3]`."""
         rows = first_row(number, axis_name) + jnp.arange(number)
-        return jax.vmap(partial(jax.random.fold_in, key))(rows)
+        keys = jax.vmap(partial(jax.random.fold_in, key))(rows)
+        return jax.vmap(partial(jax.random.split, num=3))(keys)
 
     labelled_key, unlabelled_key = jax.random.split(key)
     labelled_keys = keys_of(labelled_key, len(batch.image))
     unlabelled_keys = keys_of(unlabelled_key, len(batch.unlabelled))
-    keys = jnp.concatenate([labelled_keys, unlabelled_keys])
-    keys = jax.vmap(lambda key: jax.random.split(key, 3)[2])(keys)
+    keys = jnp.concatenate([labelled_keys[:, 2], unlabelled_keys[:, 2]])
     compares, other, hard = config.loss.cross_view > 0, None, None
     if config.data.source == "features":
         draw = jax.vmap(stored_views.draw)
-        first = draw(labelled_keys, to_float(batch.image))
-        second = draw(unlabelled_keys, to_float(batch.unlabelled))
+        first = draw(labelled_keys[:, 0], to_float(batch.image))
+        second = draw(unlabelled_keys[:, 0], to_float(batch.unlabelled))
         labelled, unlabelled = first.weak, second.weak
         other = second.other if compares else None
         if config.anet.kind == "stored":
             hard = jnp.concatenate([first.hard, second.hard])
     else:
         weaken = jax.vmap(partial(weak_view, config=config))
-        labelled = weaken(labelled_keys, batch.image)
-        unlabelled = weaken(unlabelled_keys, batch.unlabelled)
+        labelled = weaken(labelled_keys[:, :2], batch.image)
+        unlabelled = weaken(unlabelled_keys[:, :2], batch.unlabelled)
         if compares:
             # A number that no row reaches.
             apart = jax.random.fold_in(unlabelled_key, 2**32 - 1)
-            other = weaken(keys_of(apart, len(batch.unlabelled)), batch.unlabelled)
+            again = keys_of(apart, len(batch.unlabelled))[:, :2]
+            other = weaken(again, batch.unlabelled)
     return Views(labelled, unlabelled, batch.label, batch.spread, keys, other, hard)
 
 

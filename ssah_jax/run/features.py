@@ -217,7 +217,9 @@ def draw_views(
     number = number_weak(recipe.number)
     keys = jax.random.split(key, recipe.number)
     weak = [clean_view(image[None], config=config)[0]]
-    weak += [weak_view(each, image, config=config) for each in keys[1:number]]
+    for each in keys[1:number]:
+        move, flip, _ = jax.random.split(each, 3)
+        weak.append(weak_view(jnp.stack([move, flip]), image, config=config))
     # No pace will follow them: the whole family.
     pace = pacing.init_pace(config.pace.start, config.pace.target, reach=1.0)
     hard = [
