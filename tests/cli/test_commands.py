@@ -1,4 +1,7 @@
-"""train.py and eval.py as users run them: results, restarts, signals, mistakes."""
+"""Training and evaluation as users run them: results, restarts, signals, mistakes.
+
+Processes of their own where a process is what is tested: its end, its devices.
+"""
 
 import json
 import shutil
@@ -9,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commands import ROOT, run, start, train, train_arguments
+from commands import ROOT, here, run, start, train, train_arguments
 
 from ssah_jax.run import train_lib
 from ssah_jax.run.checkpointing import open_checkpoints
@@ -84,9 +87,9 @@ def test_workdir_holds_what_is_promised(finished):
 
 
 @pytest.mark.slow
-def test_report_that_was_not_written_is_made_up_for(finished):
+def test_report_that_was_not_written_is_made_up_for(finished, capsys):
     (finished / "report.html").unlink()
-    status, out, err = train(finished)
+    status, out, err = here(capsys, "train", *train_arguments(finished))
     assert status == 0, err
     assert "finished" in out
     assert "No results yet" not in (finished / "report.html").read_text()
@@ -94,10 +97,14 @@ def test_report_that_was_not_written_is_made_up_for(finished):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
-def test_eval_repeats_the_results_of_training(finished, devices):
+def test_eval_repeats_the_results_of_training(finished, devices, capsys):
     before = tree_of(finished / "checkpoints")
     results = (finished / "results.json").read_text()
-    status, out, err = run("eval.py", f"--workdir={finished}", devices=devices)
+    arguments = [f"--workdir={finished}"]
+    if devices == 1:
+        status, out, err = run("eval.py", *arguments)
+    else:
+        status, out, err = here(capsys, "eval", *arguments)
     assert status == 0, err
     again = json.loads((finished / "results.json").read_text())
     assert round(again["map"], 6) == round(json.loads(results)["map"], 6)
@@ -108,20 +115,20 @@ def test_eval_repeats_the_results_of_training(finished, devices):
 
 
 @pytest.mark.slow
-def test_eval_of_another_checkpoint_keeps_the_results(finished):
+def test_eval_of_another_checkpoint_keeps_the_results(finished, capsys):
     results = (finished / "results.json").read_text()
-    status, _, err = run("eval.py", f"--workdir={finished}", "--step=best")
+    status, _, err = here(capsys, "eval", f"--workdir={finished}", "--step=best")
     assert status == 0, err
     assert (finished / "results.json").read_text() == results
     path = finished / "checkpoints" / "12"
-    status, _, err = run("eval.py", f"--checkpoint={path}")
+    status, _, err = here(capsys, "eval", f"--checkpoint={path}")
     assert status == 0, err
 
 
 @pytest.mark.slow
-def test_finished_run_says_so(finished):
+def test_finished_run_says_so(finished, capsys):
     before = tree_of(finished)
-    status, out, _ = train(finished)
+    status, out, _ = here(capsys, "train", *train_arguments(finished))
     assert status == 0
     assert "finished" in out
     assert tree_of(finished) == before
@@ -167,7 +174,7 @@ sys.exit(cli.main(["eval"]))"""
 
 
 @pytest.mark.slow
-def test_interrupted_run_stops_cleanly_and_resumes(finished, tmp_path):
+def test_interrupted_run_stops_cleanly_and_resumes(finished, tmp_path, capsys):
     workdir = tmp_path / "interrupted"
     process = start("train.py", *train_arguments(workdir))
     deadline = time.monotonic() + 300
@@ -181,7 +188,7 @@ def test_interrupted_run_stops_cleanly_and_resumes(finished, tmp_path):
     assert "the same command resumes" in err
     assert "Traceback" not in err
     # To evaluate what is there does not make the run a finished one.
-    status, _, err = run("eval.py", f"--workdir={workdir}")
+    status, _, err = here(capsys, "eval", f"--workdir={workdir}")
     assert status == 0, err
     assert not (workdir / "results.json").exists()
     status, _, err = train(workdir)
@@ -226,12 +233,11 @@ MISTAKES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_one_line_and_leave_no_trace(name, tmp_path):
+def test_mistakes_are_one_line_and_leave_no_trace(name, tmp_path, capsys):
     arguments, words = MISTAKES[name]
     workdir = tmp_path / "untouched"
-    status, out, err = train(workdir, *arguments, devices=8)
+    status, out, err = here(capsys, "train", *train_arguments(workdir, *arguments))
     assert status == 2, err
     assert out == ""
     # Before it, what was understood of the data, if it came so far.
@@ -243,14 +249,17 @@ def test_mistakes_are_one_line_and_leave_no_trace(name, tmp_path):
     assert not workdir.exists()
 
 
-@pytest.mark.slow
-def test_truncated_idx_file_is_one_line(tmp_path):
+def test_truncated_idx_file_is_one_line(tmp_path, capsys):
     for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
         (tmp_path / name).write_bytes(b"\0\0\x08\x03\0\0\0\x05\0\0\0\x1c\0\0\0\x1cabc")
     for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
         (tmp_path / name).write_bytes(b"\0\0\x08\x01\0\0\0\x05\0\1\2\3\4")
-    status, _, err = train(
-        tmp_path / "w", "--config.data.source=idx", f"--config.data.path={tmp_path}"
+    status, _, err = here(
+        capsys,
+        "train",
+        *train_arguments(tmp_path / "w"),
+        "--config.data.source=idx",
+        f"--config.data.path={tmp_path}",
     )
     assert status == 2
     assert err.count("\n") == 1 and "train-images-idx3-ubyte" in err
@@ -258,34 +267,35 @@ def test_truncated_idx_file_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_workdir_of_another_config_is_refused(finished):
+def test_workdir_of_another_config_is_refused(finished, capsys):
     before = tree_of(finished)
-    status, _, err = train(finished, "--config.seed=5")
+    status, _, err = here(
+        capsys, "train", *train_arguments(finished), "--config.seed=5"
+    )
     assert status == 2
     assert err.count("\n") == 1 and "seed: 0 there, 5 asked for" in err
     assert tree_of(finished) == before
 
 
 @pytest.mark.slow
-def test_incompatible_checkpoint_is_one_line(finished, tmp_path):
+def test_incompatible_checkpoint_is_one_line(finished, tmp_path, capsys):
     workdir = tmp_path / "edited"
     shutil.copytree(finished, workdir)
     config = json.loads((workdir / "config.json").read_text())
     config["bits"] = 32
     (workdir / "config.json").write_text(json.dumps(config))
-    status, _, err = run("eval.py", f"--workdir={workdir}")
+    status, _, err = here(capsys, "eval", f"--workdir={workdir}")
     assert status == 2
     assert err.count("\n") == 1 and "hash/kernel" in err, err
     assert "16]" in err and "32]" in err, err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [[], ["--workdir=/no/such/run"], ["--workdir=a", "--checkpoint=b"]],
 )
-def test_eval_without_a_run_is_one_line(arguments):
-    status, _, err = run("eval.py", *arguments)
+def test_eval_without_a_run_is_one_line(arguments, capsys):
+    status, _, err = here(capsys, "eval", *arguments)
     assert status == 2
     assert err.count("\n") == 1 and err.startswith("error: ")
 

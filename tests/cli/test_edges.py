@@ -183,6 +183,8 @@ def test_mistakes_in_a_configuration_file(tmp_path, capsys, content, message):
         (["train"], "--config: found none"),
         (["train", "--config.bits=8"], "--config: found none"),
         (["eval", "--workdir=a", "--checkpoint=b"], "found both"),
+        (["eval", "--checkpoint=a/checkpoints/best"], "is DIR/checkpoints/STEP"),
+        (["eval", "--checkpoint=a/6"], "accepted is DIR/checkpoints/STEP"),
     ],
 )
 def test_mistakes_in_arguments(capsys, words, message):

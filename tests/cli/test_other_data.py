@@ -1,10 +1,10 @@
-"""A run away from the place and the words it began with, by the real commands."""
+"""A run away from the place and the words it began with."""
 
 import json
 
 import numpy as np
 import pytest
-from commands import run
+from commands import here
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -27,11 +27,11 @@ def results_of(workdir, name="results.json"):
     return json.loads((workdir / name).read_text())
 
 
-def test_moved_joined_and_longer(tmp_path):
+def test_moved_joined_and_longer(capsys, tmp_path):
     photos, workdir = draw(tmp_path / "photos", 24), tmp_path / "run"
     (photos / "@eaDir").mkdir()
     begin = (*RUN, f"--workdir={workdir}", f"--config.data.path={photos}")
-    status, _, err = run("train.py", *begin)
+    status, _, err = here(capsys, "train", *begin)
     assert status == 0, err
     assert "folder: 48 images (all 48) of 2 classes: cat 24, dog 24" in err
     assert "passed over: 1 @eaDir" in err
@@ -43,9 +43,9 @@ def test_moved_joined_and_longer(tmp_path):
     assert "passed over: 1 @eaDir" in (workdir / "report.html").read_text()
 
     moved = photos.rename(tmp_path / "moved")
-    status, _, err = run("eval.py", f"--workdir={workdir}")
+    status, _, err = here(capsys, "eval", f"--workdir={workdir}")
     assert status == 2 and "--data=PATH says where they were moved to" in err
-    status, _, err = run("eval.py", f"--workdir={workdir}", f"--data={moved}")
+    status, _, err = here(capsys, "eval", f"--workdir={workdir}", f"--data={moved}")
     assert status == 0, err
     again = results_of(workdir)
     assert again["map"] == pytest.approx(first["map"], abs=1e-6)
@@ -54,8 +54,9 @@ def test_moved_joined_and_longer(tmp_path):
     queries = draw(tmp_path / "queries", 3, first=50)
     database = draw(tmp_path / "database", 5, first=70)
     moved.rename(tmp_path / "gone")
-    status, _, err = run(
-        "eval.py",
+    status, _, err = here(
+        capsys,
+        "eval",
         f"--workdir={workdir}",
         f"--queries={queries}",
         f"--database={database}",
@@ -68,8 +69,9 @@ def test_moved_joined_and_longer(tmp_path):
     assert found["num_query_copies"] == 0
     assert results_of(workdir)["map"] == again["map"]
 
-    status, _, err = run(
-        "train.py",
+    status, _, err = here(
+        capsys,
+        "train",
         *begin,
         "--config.steps=6",
         f"--data={tmp_path / 'gone'}",
@@ -80,8 +82,9 @@ def test_moved_joined_and_longer(tmp_path):
     assert results_of(workdir, "results_step_4.json")["steps"] == 4
     assert results_of(workdir, "config.json")["steps"] == 6
 
-    status, _, err = run(
-        "train.py",
+    status, _, err = here(
+        capsys,
+        "train",
         *RUN,
         f"--workdir={tmp_path / 'next'}",
         f"--config.data.path={tmp_path / 'gone'}",
@@ -91,7 +94,7 @@ def test_moved_joined_and_longer(tmp_path):
     assert results_of(tmp_path / "next", "model.json")["weights"] == str(workdir)
 
 
-def test_check_names_near_copies(tmp_path):
+def test_check_names_near_copies(capsys, tmp_path):
     photos = tmp_path / "photos"
     for kind in ("cat", "dog"):
         (photos / "train" / kind).mkdir(parents=True)
@@ -104,8 +107,9 @@ def test_check_names_near_copies(tmp_path):
             large.save(photos / part / kind / f"{index}.png")
     copied = Image.open(photos / "test/cat/1.png")
     copied.resize((48, 48)).save(photos / "train/cat/again.jpg", quality=80)
-    status, out, err = run(
-        "train.py",
+    status, out, err = here(
+        capsys,
+        "train",
         *RUN,
         f"--config.data.path={photos}",
         "--config.data.protocol=official",

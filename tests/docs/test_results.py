@@ -1,5 +1,6 @@
 """Pages of docs/results show the records, line by line."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -28,17 +29,20 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_page_shows_the_record(name):
+def test_the_page_shows_the_record(name, monkeypatch):
     script, page = TABLES[name]
     assert json.loads((RECORDS / f"{name}.json").read_text())["versions"]
-    program, *arguments = script.split()
-    printed = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / program, *arguments, "--table"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT / "benchmarks",
-    ).stdout
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    if script.startswith("study.py"):
+        printed = importlib.import_module("study").markdown(name)
+    else:
+        printed = subprocess.run(
+            [sys.executable, ROOT / "benchmarks" / script, "--table"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT / "benchmarks",
+        ).stdout
     text = (ROOT / f"docs/results/{page}.md").read_text()
     lines = [line for line in printed.splitlines() if line.startswith("|")]
     assert len(lines) > 3

@@ -1,11 +1,16 @@
-"""Run train.py and eval.py as a user does, small enough for a test."""
+"""Run commands as a user does, small enough for a test."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
+
+from ssah_jax import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +60,20 @@ def run(script: str, *arguments: str, devices: int = 1) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def here(
+    capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    """Run `ssah` in this process: exit status, standard output, standard error.
+
+    What a process of its own costs is some seconds, and what it shows is shown by few
+    of them: see tests/cli/test_commands.py and test_edges.py.
+    """
+    capsys.readouterr()
+    with contextlib.chdir(ROOT):
+        status = cli.main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
+
+
 def start_several(
     script: str,
     *arguments: str,
@@ -95,12 +114,6 @@ def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
         for process in processes:
             process.kill()
     return found
-
-
-def ssah(*arguments: str) -> tuple[int, str, str]:
-    """Run the console script `ssah`: exit status, standard output, standard error."""
-    code = "import sys; from ssah_jax.cli import main; sys.exit(main())"
-    return run("-c", code, *arguments)
 
 
 def train(workdir: Path, *more: str, devices: int = 1) -> tuple[int, str, str]:

@@ -155,17 +155,24 @@ def assert_close(found: Path, wanted: Path) -> None:
     assert one["split_digest"] == two["split_digest"]
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> Path:
+    """The workdir of one process with four devices."""
+    workdir = tmp_path_factory.mktemp("processes") / "one"
+    assert train(workdir, devices=4)[0] == 0
+    return workdir
+
+
 @pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(tmp_path):
+def test_two_processes_train_and_evaluate_as_one(one, tmp_path):
     """Two devices each against four of one process; then the same again."""
-    assert train(tmp_path / "one", devices=4)[0] == 0
     for name in ("two", "again"):
         arguments = train_arguments(tmp_path / name)
         first, second = ends(start_several("train.py", *arguments, processes=2))
         assert (first[0], second[0]) == (0, 0), (first, second)
         assert "training in 2 processes" in first[2] and "mAP" in first[1]
         assert second[1:] == ("", "") or "Gloo" in second[1]
-    assert_close(tmp_path / "two", tmp_path / "one")
+    assert_close(tmp_path / "two", one)
     assert metrics(tmp_path / "two") == metrics(tmp_path / "again")
     assert results(tmp_path / "two") == results(tmp_path / "again")
     trained = results(tmp_path / "two")
@@ -177,9 +184,8 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_four_processes_outlive_no_loss_and_two_resume(tmp_path):
+def test_four_processes_outlive_no_loss_and_two_resume(one, tmp_path):
     """One killed: the others end with one line; fewer processes go on."""
-    assert train(tmp_path / "one", devices=4)[0] == 0
     workdir = tmp_path / "four"
     # Slow enough to be killed on the way, and the same numbers.
     arguments = train_arguments(workdir)
@@ -205,7 +211,7 @@ def test_four_processes_outlive_no_loss_and_two_resume(tmp_path):
     found = ends(start_several("train.py", *arguments, processes=2))
     assert [each[0] for each in found] == [0, 0], found
     assert "training from step" in found[0][2]
-    assert_close(workdir, tmp_path / "one")
+    assert_close(workdir, one)
 
 
 @pytest.mark.slow

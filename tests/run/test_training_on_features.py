@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import ROOT, run
+from commands import ROOT, here
 from feature_cases import LITE0, WIDTH, data_set, direct, small, write
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ssah_jax import cli as commands
 from ssah_jax.config import Config, ConfigError, from_config_dict, presets
 from ssah_jax.data import (
     features_source,
@@ -251,20 +250,10 @@ def test_deformations_and_other_backbones_are_refused(stored):
 # Commands
 
 
-# ml_collections loads files by what Python calls deprecated.
-CONFIG_FILES = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-
-def ssah(capsys, *arguments: str) -> tuple[int, str, str]:
-    status = commands.main(list(arguments))
-    return status, *capsys.readouterr()
-
-
 SMALL = f"{ROOT}/configs/digits.py:data.source=synthetic"
 
 
 @pytest.mark.slow
-@CONFIG_FILES
 def test_the_command_writes_what_the_backbone_computes(tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 9, 9, 1), np.uint8)
     for index, image in enumerate(pixels):
@@ -280,7 +269,7 @@ def test_the_command_writes_what_the_backbone_computes(tmp_path, capsys):
         *("--backbone=efficientnet_lite0", f"--weights={LITE0}", "--image-size=32"),
         *(f"--out={out}", "--batch=16", "--stored=float32"),
     ]
-    status, printed, err = ssah(capsys, *arguments)
+    status, printed, err = here(capsys, *arguments)
     assert status == 0, err
     assert "computed 10 features of 1280 numbers" in printed
     found = features_source(out)
@@ -288,12 +277,12 @@ def test_the_command_writes_what_the_backbone_computes(tmp_path, capsys):
     wanted = direct(extractor, pixels)
     np.testing.assert_allclose(found.images[:, 0, 0], wanted, rtol=1e-3, atol=1e-4)
     assert list(found.names)[5] == "class 1/5.png"
-    status, printed, _ = ssah(capsys, *arguments)
+    status, printed, _ = here(capsys, *arguments)
     assert (status, printed.startswith("already there: 10 features")) == (0, True)
     tensors = read_tensors(LITE0)
     name = next(iter(tensors))
     write_tensors(tmp_path / "other", tensors | {name: tensors[name] + 1})
-    status, _, err = ssah(capsys, *arguments, f"--weights={tmp_path / 'other'}")
+    status, _, err = here(capsys, *arguments, f"--weights={tmp_path / 'other'}")
     assert status == 2 and err.count("error: ") == 1
     assert "features of another weights sha256" in err
 
@@ -310,12 +299,11 @@ WRONG = {
 }
 
 
-@CONFIG_FILES
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_arguments_are_one_line(tmp_path, capsys, name):
     arguments, word = WRONG[name]
     out = ["--out", str(tmp_path / "f"), "--weights", str(LITE0)]
-    status, printed, err = ssah(capsys, "features", *arguments, *out)
+    status, printed, err = here(capsys, "features", *arguments, *out)
     assert (status, printed) == (2, "")
     # Above it stands what was understood of the data, if it came so far.
     assert err.splitlines()[-1].startswith("error: "), err
@@ -326,7 +314,7 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, name):
 
 def test_encoding_other_images_is_refused_in_one_line(finished, tmp_path, capsys):
     (tmp_path / "x.png").write_bytes(b"")
-    status, _, err = ssah(
+    status, _, err = here(
         capsys,
         *("encode", f"--workdir={finished[0]}", str(tmp_path / "x.png")),
         f"--out={tmp_path / 'codes.parquet'}",
@@ -336,7 +324,7 @@ def test_encoding_other_images_is_refused_in_one_line(finished, tmp_path, capsys
 
 
 @pytest.mark.slow
-def test_train_and_eval_as_users_run_them(stored, tmp_path):
+def test_train_and_eval_as_users_run_them(stored, tmp_path, capsys):
     presets = "smoke,num_queries=50,num_validation=50"
     arguments = [
         *(f"--config=configs/digits.py:{presets}", f"--workdir={tmp_path / 'run'}"),
@@ -344,12 +332,12 @@ def test_train_and_eval_as_users_run_them(stored, tmp_path):
         *("--config.hnet.backbone=features", "--config.anet.kind=none"),
         "--config.data.max_shift=0",
     ]
-    status, out, err = run("train.py", *arguments)
+    status, out, err = here(capsys, "train", *arguments)
     assert status == 0, err
     first = json.loads((tmp_path / "run" / "results.json").read_text())
-    status, out, err = run("eval.py", f"--workdir={tmp_path / 'run'}")
+    status, out, err = here(capsys, "eval", f"--workdir={tmp_path / 'run'}")
     assert status == 0, err
     assert f"{first['map']:.6f}" in out
-    status, out, err = run("train.py", *arguments, "--check", "--workdir=")
+    status, out, err = here(capsys, "train", *arguments, "--check", "--workdir=")
     assert status == 0, err
     assert "1,300 images" in out and "images of 1x1x512" in out
