@@ -4,12 +4,14 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 from search_cases import call, distances, mistake
 
 from ssah_jax.cli import duplicates as duplicates_lib
 from ssah_jax.retrieval.code_files import CodeSet
 
 
+@pytest.mark.slow
 def test_groups_of_one_set(run, encoded, indexed, tmp_path, capsys):
     page = tmp_path / "page.html"
     arguments = ("--distance", 1, "--json")

@@ -66,6 +66,7 @@ def test_interval_of_a_mean():
     assert mean_interval(values[:1]) == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_push_and_load_again(finished, hub, run, tmp_path, monkeypatch):
     assert call("push", "--workdir", finished, "--to", "me/digits") == 0
     files = hub.repositories["me/digits"]

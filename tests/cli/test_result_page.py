@@ -72,6 +72,7 @@ def test_search_writes_the_page(run, indexed, tmp_path, capsys):
     assert os.listdir(tmp_path) == ["page.html"]
 
 
+@pytest.mark.slow
 def test_thumbnails_of_relative_ids(run, tmp_path, monkeypatch):
     monkeypatch.chdir(run.photos)
     where = ["--workdir", run.workdir]

@@ -30,6 +30,7 @@ def finished(run, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_runs_own_queries(finished, tmp_path, capsys):
     out = tmp_path / "show.html"
     assert call("show", "--workdir", finished, "--out", out, "--sample", 100) == 0

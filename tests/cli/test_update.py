@@ -115,6 +115,7 @@ def test_an_update_makes_what_is_not_there(run, photos):
     same("codes.parquet", "other.parquet")
 
 
+@pytest.mark.slow
 def test_interrupted_an_update_leaves_the_old_file_whole(run, photos, monkeypatch):
     change(photos, run)
     before = Path("codes.parquet").read_bytes()
@@ -173,6 +174,7 @@ def test_a_file_that_was_too_new_is_read_again(tmp_path, monkeypatch):
     assert find_changes(states, ["a.png"], ["a.png"], trusted).unchanged == 1
 
 
+@pytest.mark.slow
 def test_what_an_update_refuses(run, photos, monkeypatch, capsys):
     capsys.readouterr()
     shutil.move("photos", "elsewhere")

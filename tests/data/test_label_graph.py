@@ -257,6 +257,7 @@ def test_nothing_is_computed_that_nothing_asks_for():
     assert next(iterate(experiment)).spread is None
 
 
+@pytest.mark.slow
 def test_a_step_says_what_it_misses():
     config = make_config()
     experiment = prepare(config)
@@ -299,6 +300,7 @@ def test_a_damaged_opinion_is_one_line(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_images_may_be_alike_in_stored_features(tmp_path):
     config = make_config()
     experiment = prepare(config)

@@ -64,6 +64,7 @@ def check(source, rows):
     assert source.missing == ()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(tables(), st.data())
 def test_text_says_what_was_written(tmp_path_factory, rows, data):

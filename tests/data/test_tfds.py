@@ -364,6 +364,7 @@ def test_damaged_records(tmp_path):
         tfds_source("mine", data_dir=data_dir, size=4)
 
 
+@pytest.mark.slow
 def test_neither_tensorflow_nor_noise(cifar):
     """In a process of its own, with all warnings as errors, nothing prepared before."""
     script = f"""

@@ -20,6 +20,7 @@ def test_every_example_is_found():
     assert len(EXAMPLES) == PAGE.count("```python") == PAGE.count("\n## ") == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", EXAMPLES)
 def test_example_learns(title):
     if "equinox" in EXAMPLES[title]:

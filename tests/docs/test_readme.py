@@ -29,6 +29,7 @@ def test_readme_is_read_in_two_minutes():
     assert len(re.findall(r"^- ", README, re.MULTILINE)) == 5
 
 
+@pytest.mark.slow
 def test_python_of_the_first_page_runs():
     (snippet,) = re.findall(r"```python\n(.*?)```", page("start.md")[0], re.DOTALL)
     names: dict = {}

@@ -50,6 +50,7 @@ def test_the_page_shows_the_record(name, monkeypatch):
         assert line in text
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_mechanism_is_drawn_from_its_records(tmp_path):
     script = ROOT / "benchmarks/mechanism.py"
     command = [sys.executable, script, "--out", tmp_path / "drawn.svg"]

@@ -44,6 +44,7 @@ def write(path, ids, codes):
 
 
 # Of 12 bits many codes are equal; 100 do not fill whole bytes.
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [12, 64, 100])
 def test_pgvector_finds_what_we_find(tmp_path, monkeypatch, uri, bits):
     import psycopg

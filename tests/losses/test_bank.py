@@ -47,6 +47,7 @@ UPDATE = jax.jit(update_bank)
 TARGETS = jax.jit(_targets)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**16),

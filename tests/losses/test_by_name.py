@@ -171,6 +171,7 @@ def test_the_bank_holds_the_last_codes_and_pairs_reach_it():
     assert relative_error(bare.hnet, without.hnet) < 1e-6
 
 
+@pytest.mark.slow
 def test_centres_of_a_method_without_any_are_class_means():
     config = alone("dsh")
     state, batch = make_state(config), make_batch(config)
@@ -197,6 +198,7 @@ def test_centres_of_a_method_without_any_are_class_means():
     np.testing.assert_array_equal(fixed.centres, state.centres)
 
 
+@pytest.mark.slow
 def test_the_classifier_of_greedyhash_is_trained_averaged_and_not_encoded_with():
     config = alone("greedyhash")
     state, batch = make_state(config), make_batch(config)
@@ -216,6 +218,7 @@ def test_the_classifier_of_greedyhash_is_trained_averaged_and_not_encoded_with()
     assert "classifier" not in make_state(alone("csq")).hnet
 
 
+@pytest.mark.slow
 def test_the_continuation_of_hashnet_follows_the_step():
     config = alone("hashnet")
     # The step decides views as well.
@@ -230,6 +233,7 @@ def test_the_continuation_of_hashnet_follows_the_step():
     assert relative_error(early.hnet, late.hnet) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", presets_lib.VARIANTS)
 def test_variants_run(word):
     values = presets_lib.with_presets(default(), word, smoke={})

@@ -75,6 +75,7 @@ def float32(*arrays):
     return [jnp.asarray(x, bool if x.dtype == bool else jnp.float32) for x in arrays]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("method", [*PAIRWISE, *RANKING])
 def test_losses_of_pairs_equal_those_of_pytorch(method, name):

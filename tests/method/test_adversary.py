@@ -146,6 +146,7 @@ def test_hardness_by_kind_is_the_threshold_where_there_is_no_sample_of_it():
     assert list(found.values()) == pytest.approx([0.8 / 3, 0.25])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [0.0, 90.0])
 def test_hard_samples_are_occluded_or_turned(degrees):
     config = small_config(anet={"max_degrees": degrees})

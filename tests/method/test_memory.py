@@ -29,6 +29,7 @@ def gradients(config):
     return jax.jit(lambda s, b: steps.gradients(s, b, config=config))(state, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "changes"),
     [
@@ -54,6 +55,7 @@ def temporaries(config) -> int:
     return int(analysis.temp_size_in_bytes)
 
 
+@pytest.mark.slow
 def test_parts_need_less_memory():
     plain = small(
         batch={"labelled": 64, "unlabelled": 64},
@@ -64,6 +66,7 @@ def test_parts_need_less_memory():
     assert parts < 0.7 * temporaries(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -241,6 +241,7 @@ def test_views_do_not_depend_on_the_number_of_devices():
     np.testing.assert_array_equal(joined, one.unlabelled)
 
 
+@pytest.mark.slow
 def test_one_trace_for_all_steps(monkeypatch):
     config = VARIANTS["batch norm"]
     traces = []
@@ -256,6 +257,7 @@ def test_one_trace_for_all_steps(monkeypatch):
     assert int(state.step) == 4
 
 
+@pytest.mark.slow
 def test_no_key_is_used_twice():
     config = VARIANTS["batch norm"]
     with jax.debug_key_reuse(True):

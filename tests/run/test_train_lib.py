@@ -124,6 +124,7 @@ def test_state_is_placed_on_all_devices_once(tmp_path):
             assert leaf.sharding.is_fully_replicated
 
 
+@pytest.mark.slow
 def test_images_on_the_device_train_the_same_state(tmp_path):
     states = {}
     for store in ("disk", "device"):

@@ -79,6 +79,7 @@ def test_only_the_hash_layer_is_there_and_it_learns(finished, stored):
     assert results["source"] == "synthetic/small_conv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["memory", "device"])
 def test_where_features_lie_and_moments_of_pixels_change_nothing(
     finished, stored, tmp_path, place

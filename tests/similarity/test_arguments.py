@@ -324,6 +324,7 @@ def test_every_argument_has_a_kind(function):
 # Forms that are understood.
 
 
+@pytest.mark.slow
 @each((f,) for f in FUNCTIONS.values())
 def test_lists_numpy_doubles_and_foreign_arrays_are_understood(function):
     forms = itertools.cycle(

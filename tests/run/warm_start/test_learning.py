@@ -87,6 +87,7 @@ def test_frozen_stages_have_neither_updates_nor_moments():
     assert len(moments) == 2 * len(learning)
 
 
+@pytest.mark.slow
 def test_frozen_blocks_stay_exactly_as_they_were():
     config = make_config(hnet=SMALL | {"frozen": 1})
     before = make_state(config)
@@ -117,6 +118,7 @@ def test_frozen_stages_stay_exactly_as_they_were(weights, frozen):
             assert np.array_equal(old[name], new[name]) == same, (field, name)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_half_the_bits_and_keeps_float32():
     config = make_config(hnet=SMALL | {"dtype": "bfloat16"})
     before = make_state(config)

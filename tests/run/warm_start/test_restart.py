@@ -109,6 +109,7 @@ def trained_run(config: Config, path):
         return jax.device_get(state.replace(key=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hnet", "scope"),
     [
