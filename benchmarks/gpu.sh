@@ -72,7 +72,7 @@ PYTHON
 
 # Mathematics on the device: what a test states, in the card's own arithmetic but for
 # TF32, which the tests' tolerances do not allow.
-tests="tests/method/test_steps.py tests/test_pacing.py tests/test_similarity.py
+tests="tests/method/test_steps.py tests/test_pacing.py tests/similarity
   tests/losses tests/transforms tests/retrieval/test_histograms.py"
 [ -n "$TINY" ] && tests=tests/test_pacing.py
 # shellcheck disable=SC2086

@@ -2,16 +2,19 @@
 
     python benchmarks/large_sets.py
     python benchmarks/large_sets.py --sizes 10000 2000000 --steps 0
+    python benchmarks/large_sets.py --sets DIR    # made there, and left there
 
-Writes benchmarks/results/large_sets.json. A listing of N images in 10 classes names
-N paths of which 1,000 are files: the others reach them through links to their folder.
-The queries are 1,000 files more, as a split that shares images is refused. For each
-size a fresh process lists and splits it, opens the stream of batches, and takes a small
-step; the record says the seconds of each and the most memory that the process ever
-held. Steps are the median of the last half.
+Writes benchmarks/results/large_sets.json. A listing of N images in 10 classes names N
+files of a kilobyte or less, 1,000 a folder (links would be one image: they are made
+anew for each size, 4 GB for a million). The queries are 1,000 files more. For each size
+a fresh process lists and splits it, opens the stream of batches, and takes a small
+step; the record says the seconds of each, how many of the first were its own
+processor's (`list_and_split_cpu`: on a busy machine the rest is waiting), and the most
+memory that the process ever held. Steps are the median of the last half.
 """
 
 import argparse
+import io
 import json
 import os
 import resource
@@ -32,15 +35,20 @@ def make(folder: Path, size: int) -> None:
     import numpy as np
     from PIL import Image
 
-    real, queries = folder / "d0", folder / "queries"
     rng = np.random.default_rng(0)
-    for files, number in ((real, FILES), (queries, QUERIES)):
-        files.mkdir(parents=True)
-        for index in range(number):
-            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(files / f"{index:03}.png")
-    for index in range(1, -(-size // FILES)):
-        (folder / f"d{index}").symlink_to(real, target_is_directory=True)
+    contents = []
+    for _ in range(FILES):
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        pixels = pixels.repeat(4, axis=0).repeat(4, axis=1)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "png")
+        contents.append(file.getvalue())
+    folders = ["queries", *(f"d{index}" for index in range(-(-size // FILES)))]
+    for name in folders:
+        (folder / name).mkdir(parents=True)
+        for index, content in enumerate(contents):
+            with open(f"{folder}/{name}/{index:03}.png", "wb") as written:
+                written.write(content)
     hot = [
         " ".join("1" if i == c else "0" for i in range(CLASSES)) for c in range(CLASSES)
     ]
@@ -80,13 +88,19 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
             "eval": {"every": 0},
         }
     )
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     experiment = prepare(config)
-    listed = time.perf_counter()
+    listed, cpu = time.perf_counter(), time.process_time() - cpu
+    lines = (folder / "database.txt").read_bytes().count(b"\n")
+    assert len(experiment.split.database) == lines
     iterator = iterate(experiment)
     next(iterator)
     first = time.perf_counter()
-    found = {"list_and_split": listed - start, "first_batch": first - listed}
+    found = {
+        "list_and_split": listed - start,
+        "list_and_split_cpu": cpu,
+        "first_batch": first - listed,
+    }
     if steps:
         state = parallel.place_state(train_lib.init_state(experiment), config)
         step = parallel.train_step(config)
@@ -109,6 +123,7 @@ def main() -> None:
     sizes = [10_000, 100_000, 1_000_000]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--sets", help="where sets are made, and left")
     parser.add_argument("--output", help="where the JSON goes")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -120,8 +135,9 @@ def main() -> None:
     rows = {}
     for size in given.sizes:
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "set"
-            make(folder, size)
+            folder = Path(given.sets or name) / str(size)
+            if not folder.exists():
+                make(folder, size)
             done = subprocess.run(
                 [
                     sys.executable,

@@ -4,6 +4,7 @@ One module a subcommand, imported when it is asked for. `ssah_jax.cli.NAME` has
 `add_arguments(parser)` and `run(options) -> int`; mistakes are raised, and told here.
 """
 
+import argparse
 import contextlib
 import importlib
 import io
@@ -13,7 +14,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import ssah_jax
 from ssah_jax.cli.arguments import Parser
@@ -32,13 +33,13 @@ class Command(NamedTuple):
 
     Attributes:
         purpose: what it does, in a line.
-        example: its arguments, such that a reader can begin with them.
+        examples: arguments that a reader can begin with, the plainest first.
         takes_config: whether `--config.FIELD=VALUE` may be among its arguments.
         compiles: whether it computes anything that takes long to compile.
     """
 
     purpose: str
-    example: str
+    examples: tuple[str, ...]
     takes_config: bool = False
     compiles: bool = False
 
@@ -46,68 +47,114 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command(
         "train a hashing network, or resume an interrupted run",
-        "--config digits --config.bits=64 --workdir RUN",
+        (
+            "--config digits --config.bits=64 --workdir RUN",
+            "--config folder --config.data.path=photos --check",
+            "--config digits:smoke,bits=16 --log tensorboard",
+        ),
         takes_config=True,
         compiles=True,
     ),
     "eval": Command(
         "evaluate a run's retrieval again, from one of its checkpoints",
-        "--workdir RUN --step best",
+        (
+            "--workdir RUN --step best",
+            "--workdir RUN --queries holiday --database photos",
+        ),
         compiles=True,
     ),
-    "prepare": Command("download a data set and make it ready for training", "cifar10"),
+    "prepare": Command(
+        "download a data set and make it ready for training",
+        ("cifar10", "stanford_dogs --from downloads --check"),
+    ),
     "features": Command(
         "compute features by a frozen backbone, once, to train on",
-        "cifar10 --backbone resnet50 --image-size 224 --out features",
+        (
+            "cifar10 --backbone resnet50 --image-size 224 --out features",
+            "folder --config.data.path=photos --backbone vit_s14 --out features",
+        ),
         takes_config=True,
         compiles=True,
     ),
     "encode": Command(
         "hash images into binary codes, by a trained run",
-        "--workdir RUN photos --out codes.parquet",
+        (
+            "--workdir RUN photos --out codes.parquet",
+            "--model small photos --labels folders --out codes.parquet",
+            "--backbone vit_s14 --bits 128 photos --out codes.parquet",
+            "--workdir RUN photos --out codes.parquet --update",
+        ),
         compiles=True,
     ),
     "index": Command(
-        "make codes searchable", "codes.parquet --kind flat --out photos.index"
+        "make codes searchable",
+        (
+            "codes.parquet --kind flat --out photos.index",
+            "--add more.parquet --out photos.index",
+            "--remove photos/blurred.jpg --out photos.index",
+        ),
     ),
     "search": Command(
         "find the indexed images nearest to a query image",
-        "--workdir RUN --index photos.index query.jpg -k 10 --html found.html",
+        (
+            "--workdir RUN --index photos.index query.jpg -k 10 --html found.html",
+            "--model small --index photos.index query.jpg --label beach --json",
+        ),
+        compiles=True,
     ),
     "export": Command(
         "write a trained encoder as StableHLO, ONNX or safetensors",
-        "--workdir RUN --to onnx --out encoder.onnx",
+        (
+            "--workdir RUN --to onnx --out encoder.onnx",
+            "--workdir RUN --step best --to safetensors --out encoder.safetensors",
+        ),
         compiles=True,
     ),
     "duplicates": Command(
         "find groups of images with like codes",
-        "photos.index --distance 2 --html duplicates.html",
+        (
+            "photos.index --distance 2 --html duplicates.html",
+            "codes.parquet --distance 0 --json",
+        ),
     ),
     "serve": Command(
         "search an index by a page on this computer, or by JSON over HTTP",
-        "--workdir RUN --index photos.index",
+        (
+            "--workdir RUN --index photos.index",
+            "--model small --index photos.index --root photos --port 8000",
+        ),
         compiles=True,
     ),
     "compare": Command(
         "write a page with several runs beside each other",
-        "RUN OTHER --out compare.html",
+        (
+            "RUN OTHER --out compare.html",
+            "RUN OTHER THIRD --out compare.html --overwrite",
+        ),
     ),
     "show": Command(
         "write a page of what a run finds and what its bits look at",
-        "--workdir RUN --query cat.jpg --out show.html",
+        (
+            "--workdir RUN --query cat.jpg --out show.html",
+            "--workdir RUN --step best --sample 500 --out best.html",
+        ),
         compiles=True,
     ),
     "push": Command(
         "send a finished run's encoder and its card to the Hugging Face hub",
-        "--workdir RUN --to OWNER/NAME",
+        ("--workdir RUN --to OWNER/NAME", "--workdir RUN --to OWNER/NAME --private"),
         compiles=True,
     ),
     "weights": Command(
         "download weights that others trained, and verify them",
-        "hf:timm/resnet50.a1_in1k --out resnet50.safetensors",
+        (
+            "hf:timm/resnet50.a1_in1k --out resnet50.safetensors",
+            "alexnet.pth --entry state_dict --out alexnet.safetensors",
+        ),
     ),
 }
 
+_ALL = "*"
 _INSISTENCE = 2.0
 _MOMENT = 0.05
 
@@ -177,8 +224,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parser(name: str) -> Parser:
-    """The parser of all commands, with the arguments of the one that is called."""
-    examples = [f"  ssah {each} {c.example}" for each, c in COMMANDS.items()]
+    """The parser of all commands, with the arguments of the named one, or of `_ALL`."""
+    examples = [f"  ssah {each} {c.examples[0]}" for each, c in COMMANDS.items()]
     parser = Parser(
         prog="ssah",
         description="Semi-supervised hashing for image retrieval: short binary codes "
@@ -192,16 +239,47 @@ def _parser(name: str) -> Parser:
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     parser.set_defaults(subparsers=subparsers)
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "fish"),
+        action=_PrintCompletion,
+        help="print a script that completes these words, and exit; in bash: "
+        'eval "$(ssah --print-completion bash)"',
+    )
     for each, command in COMMANDS.items():
         subparser = subparsers.add_parser(
             each,
             help=command.purpose,
-            description=f"{command.purpose[0].upper()}{command.purpose[1:]}.\n\n"
-            f"example: ssah {each} {command.example}",
+            description="\n".join(
+                [
+                    f"{command.purpose[0].upper()}{command.purpose[1:]}.",
+                    "",
+                    "examples:",
+                    *(f"  ssah {each} {words}" for words in command.examples),
+                ]
+            ),
         )
-        if each == name:
-            _module(name).add_arguments(subparser)
+        if name in (each, _ALL):
+            _module(each).add_arguments(subparser)
     return parser
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints the script of a shell, and exits."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option: str | None = None,
+    ) -> NoReturn:
+        from ssah_jax.cli.completion import completion
+
+        whole = _parser(_ALL)
+        commands = whole.get_default("subparsers").choices
+        print(completion(whole, commands, str(values)))
+        parser.exit()
 
 
 def _module(name: str) -> types.ModuleType:

@@ -9,6 +9,9 @@ from typing import NoReturn
 
 from ssah_jax.cli.errors import UserError
 
+CONFIG_FIELD = "--config.FIELD"
+"""How help writes the options that set fields."""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, and that takes no shortened options."""
@@ -68,7 +71,7 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool = False) -> No
         "get_config(); presets after a colon, such as digits:smoke,bits=64",
     )
     parser.add_argument(
-        "--config.FIELD",
+        CONFIG_FIELD,
         metavar="VALUE",
         dest=argparse.SUPPRESS,
         help="sets a field, such as --config.bits=64",
@@ -116,17 +119,22 @@ def add_overwrite(parser: argparse._ActionsContainer) -> None:
 
 
 def add_run(
-    parser: argparse.ArgumentParser, *, required: bool = True, reads_data: bool = False
+    parser: argparse.ArgumentParser, *, required: bool = True, local: bool = False
 ) -> None:
-    """Adds the arguments that say which run, and which of its checkpoints."""
+    """Adds the arguments that say which run, and which of its checkpoints.
+
+    Args:
+        parser: of a command.
+        required: whether there must be a run.
+        local: whether it must be a directory.
+    """
+    pushed = "" if local else ", or hf:OWNER/NAME for what `ssah push` sent of one"
     parser.add_argument(
         "--workdir",
         metavar="RUN",
         type=as_path,
         required=required,
-        help="the directory of a run; its training data are not needed"
-        if required and not reads_data
-        else "the directory of a run",
+        help=f"the directory of a run{pushed}",
     )
     parser.add_argument(
         "--step",

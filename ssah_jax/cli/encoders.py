@@ -33,7 +33,8 @@ def add_encoder(
         "--workdir",
         metavar="RUN",
         type=as_path,
-        help="the directory of a run; its training data are not needed",
+        help="the directory of a run, or hf:OWNER/NAME for what `ssah push` sent of "
+        "one; its training data are not needed",
     )
     if backbone:
         which.add_argument(

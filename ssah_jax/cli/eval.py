@@ -4,12 +4,26 @@ It never trains and never writes into checkpoints/.
 """
 
 import argparse
+import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssah_jax.cli.arguments import add_run, as_path
+from ssah_jax.cli.arguments import add_overwrite, add_run, as_path
 from ssah_jax.cli.errors import UserError, setting_up
 from ssah_jax.cli.several import add_processes
+
+# --help should not wait for them.
+if TYPE_CHECKING:
+    from ssah_jax.config import Config
+    from ssah_jax.run.experiment import Experiment
+    from ssah_jax.run.workdir import ModelInfo, Workdir
+    from ssah_jax.types import TrainState
+
+_TOLERANCE = 1e-3
+"""Of mAP between devices, which round differently."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=as_path,
         help="instead of both: RUN/checkpoints/STEP",
     )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=as_path,
+        help="where the results go of --workdir hf:OWNER/NAME",
+    )
+    add_overwrite(parser)
     add_processes(parser)
 
 
@@ -49,43 +70,37 @@ def run(options: argparse.Namespace) -> int:
         DataError: an image cannot be read.
     """
     from ssah_jax.data import find_leaks
+    from ssah_jax.data.sealed import sealed
     from ssah_jax.run import evaluators, parallel, processes, train_lib
-    from ssah_jax.run.experiment import prepare
-    from ssah_jax.run.other_sets import find_data, other_sets
-    from ssah_jax.run.run_encoder import load_encoder
-    from ssah_jax.run.workdir import Workdir
+    from ssah_jax.run.other_sets import other_sets
+    from ssah_jax.run.workdir import is_pushed, write_atomically
 
     with setting_up():
-        directory, wanted = run_and_step(
-            options.workdir, options.checkpoint, options.step
-        )
-        workdir = Workdir(directory)
-        config = workdir.read_config()
-        others = bool(options.queries or options.database)
-        own, path = None, ""
-        if not (options.queries and options.database):
-            path = find_data(config, workdir, options.data)
-            own = prepare(config, path=path)
-            state, last = train_lib.restore_state(own, workdir, wanted)
-        elif options.data:
+        pushed = is_pushed(options.workdir or "")
+        if pushed != (options.out is not None):
+            raise UserError(
+                "--out: accepted with --workdir hf:OWNER/NAME, which needs it, and "
+                "with nothing else: a run's results lie in its workdir"
+            )
+        if options.data and options.queries and options.database:
             raise UserError(
                 "--data: found it with --queries and --database, accepted is it with "
                 "at most one of them: the run's own data are not looked at"
             )
-        else:
-            state, last = load_encoder(workdir, wanted).state, False
-        experiment = own
+        found = _pushed(options) if pushed else _local(options)
+        config, experiment, path = found.config, found.own, found.path
+        others = bool(options.queries or options.database)
         if others or experiment is None:
             experiment = other_sets(
                 config,
-                workdir.read_model_info(),
-                own=own,
+                found.info,
+                own=found.own,
                 queries=options.queries,
                 database=options.database,
             )
         for line in experiment.understanding.lines():
             print(line, file=sys.stderr)
-    state = parallel.replicate(state)
+    state = parallel.replicate(found.state)
     evaluator = evaluators.Evaluator(experiment)
     encoded = evaluator.encode_test(state)
     results = dict(evaluator.results(state, encoded))
@@ -101,18 +116,107 @@ def run(options: argparse.Namespace) -> int:
                 "find",
                 file=sys.stderr,
             )
+    if found.workdir is None:
+        if not others:
+            _compare(found.measured, results)
+        write_atomically(
+            Path(options.out), json.dumps(sealed(results), indent=2) + "\n"
+        )
+        print(evaluators.describe(results, config))
+        print(options.out)
+        return 0
+    workdir = found.workdir
     # Only the last step's numbers and pictures are the run's, and say that it is done.
-    done = not others and last and int(state.step) == experiment.config.steps
+    done = not others and found.last and int(state.step) == config.steps
     name = "results.json" if done else f"results_step_{int(state.step)}.json"
     if others:
         digest = experiment.info.data_digest[:8]
         name = f"results_step_{int(state.step)}_other_{digest}.json"
     shown = evaluator.draw_gallery(encoded) if done else None
     train_lib.write_results(workdir, results, name=name, shown=shown)
-    print(evaluators.describe(results, experiment.config))
+    print(evaluators.describe(results, config))
     if others:
         print(workdir.path / name)
     return 0
+
+
+class _Found(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+        config: of the run.
+        info: of the run.
+        state: the teacher of one checkpoint, at least.
+        own: the run on its own data; None where nothing of them is asked for.
+        path: where these lie, if not where the configuration says.
+        workdir: None where there is none.
+        last: whether it is the last checkpoint.
+        measured: figures that came with it.
+    """
+
+    config: "Config"
+    info: "ModelInfo"
+    state: "TrainState"
+    own: "Experiment | None"
+    path: str = ""
+    workdir: "Workdir | None" = None
+    last: bool = False
+    measured: Mapping[str, Any] = {}
+
+
+def _local(options: argparse.Namespace) -> _Found:
+    """A checkpoint of a workdir."""
+    from ssah_jax.run import train_lib
+    from ssah_jax.run.experiment import prepare
+    from ssah_jax.run.other_sets import find_data
+    from ssah_jax.run.run_encoder import load_encoder
+    from ssah_jax.run.workdir import Workdir
+
+    directory, wanted = run_and_step(options.workdir, options.checkpoint, options.step)
+    workdir = Workdir(directory)
+    config = workdir.read_config()
+    if options.queries and options.database:
+        info, state = workdir.read_model_info(), load_encoder(workdir, wanted).state
+        return _Found(config, info, state, None, workdir=workdir)
+    path = find_data(config, workdir, options.data)
+    own = prepare(config, path=path)
+    state, last = train_lib.restore_state(own, workdir, wanted)
+    info = workdir.read_model_info()
+    return _Found(config, info, state, own, path, workdir, last)
+
+
+def _pushed(options: argparse.Namespace) -> _Found:
+    """What `ssah push` sent of a run."""
+    from ssah_jax.cli.encode import check_out
+    from ssah_jax.run.encoder import Encoder
+    from ssah_jax.run.experiment import prepare
+
+    if options.checkpoint is not None:
+        run_and_step(options.workdir, options.checkpoint, options.step)
+    check_out(Path(options.out), overwrite=options.overwrite)
+    encoder = Encoder.from_run(options.workdir, step=options.step)
+    config, info = encoder.config, encoder.info
+    if options.queries and options.database:
+        return _Found(config, info, encoder.state, None)
+    path = os.path.abspath(options.data) if options.data else ""
+    own = prepare(config, path=path)
+    if own.info.data_digest != info.data_digest:
+        raise UserError(
+            f"{options.workdir}: found images, labels or a split that are not those it "
+            "was trained on, accepted are these, at --data PATH; or --queries and "
+            "--database"
+        )
+    return _Found(config, info, encoder.state, own, path, measured=encoder.measured)
+
+
+def _compare(measured: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Tell the published figure, and warn where ours is another."""
+    if "map" not in measured:
+        return
+    line = f"published: mAP {measured['map']:.6f}"
+    if abs(measured["map"] - results["map"]) > _TOLERANCE:
+        line = f"warning: {line}, found {results['map']:.6f}"
+    print(line, file=sys.stderr)
 
 
 def _changed(options: argparse.Namespace, path: str) -> dict[str, dict[str, str]]:

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.data.images import printable
     from ssah_jax.run import export
     from ssah_jax.run.encoder import Encoder
-    from ssah_jax.run.workdir import Workdir, write_atomically
+    from ssah_jax.run.workdir import Workdir, is_pushed, write_atomically
 
     path = Path(options.out)
     with setting_up():
@@ -53,10 +53,13 @@ def run(options: argparse.Namespace) -> int:
         encoder = Encoder.from_run(options.workdir, step=options.step)
         about = export.describe(encoder)
         if options.to == "safetensors":
-            measured = Workdir(options.workdir).read_measured()
-            # Of another step they would be another encoder's.
-            ours = measured.get("steps") == int(encoder.state.step)
-            encoder.stored(measured=measured if ours else {}).write(path)
+            measured = encoder.measured
+            if not is_pushed(options.workdir):
+                found = Workdir(options.workdir).read_measured()
+                # Of another step they would be another encoder's.
+                ours = found.get("steps") == int(encoder.state.step)
+                measured = found if ours else {}
+            encoder.stored(measured=measured).write(path)
         elif options.to == "onnx":
             write_atomically(path, export.to_onnx_file(encoder))
         else:

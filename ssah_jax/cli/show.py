@@ -10,9 +10,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah show`."""
     parser.epilog = (
         "One page, complete in itself: the nearest images of some queries, a map of\n"
-        "the codes, and which bits change when A-Net's windows hide a place of a query."
+        "the codes, and which bits change when A-Net's windows hide a place of a\n"
+        "query. Without --query, the last two go into the run's report.html as well."
     )
-    add_run(parser, reads_data=True)
+    add_run(parser, local=True)
     parser.add_argument(
         "--query",
         metavar="IMAGE",
@@ -62,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.run import show
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data
-    from ssah_jax.run.report.show_page import show_page
+    from ssah_jax.run.report.looks import write_looks
+    from ssah_jax.run.report.run_page import write_report
+    from ssah_jax.run.report.show_page import describe, show_page
     from ssah_jax.run.run_encoder import load_encoder
     from ssah_jax.run.workdir import Workdir, write_atomically
 
@@ -73,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
         check_out(path, overwrite=options.overwrite)
         workdir = Workdir(options.workdir)
         show.check_finished(workdir)
+        finished_at = workdir.read_measured().get("steps")
         encoder = load_encoder(workdir, options.step)
         # Before the data: a mistake in a name is told at once.
         given = show.given_queries(encoder, options.query) if options.query else None
@@ -81,16 +85,24 @@ def run(options: argparse.Namespace) -> int:
         workdir.check_same_data(experiment.info)
         queries = given or show.queries_of_run(experiment, workdir)
     source = experiment.source
-    text = show_page(
-        show.look(encoder, experiment, queries, sample=options.sample),
-        title=f"What {printable(workdir.path.name)} finds",
-        about=f"{printable(source.name)} · {config.bits} bits · "
-        f"step {int(encoder.state.step):,}",
+    shown = show.look(encoder, experiment, queries, sample=options.sample)
+    looks = describe(
+        shown,
         class_names=source.class_names,
         multi_label=source.multi_label,
+        step=int(encoder.state.step),
+    )
+    text = show_page(
+        shown,
+        looks,
+        title=f"What {printable(workdir.path.name)} finds",
+        about=f"{printable(source.name)} · {config.bits} bits · step {looks['step']:,}",
         scales=config.anet.scales,
     )
     with setting_up():
         write_atomically(path, text.encode(errors="backslashreplace"))
+        if given is None and finished_at == looks["step"]:
+            write_looks(workdir.path / "looks", looks)
+            write_report(workdir.path)
     print(path)
     return 0

@@ -134,9 +134,9 @@ def _some_files(folder: str, most: int) -> dict[str, object]:
         device = os.stat(folder).st_dev
         with os.scandir(folder) as entries:
             return {
-                entry.name: (device, entry.inode())
+                entry.name: (device, inode)
                 for entry in itertools.islice(entries, most)
-                if entry.is_file(follow_symlinks=False) and entry.inode()
+                if entry.is_file(follow_symlinks=False) and (inode := entry.inode())
             }
     except OSError:
         return {}
@@ -165,6 +165,9 @@ class _Spelling:
 
     def plain(self, name: str) -> str:
         """The same file without `./`, `//` and, below the root, without the root."""
+        # Most of a million names are plain, and a look is quicker than taking apart.
+        if name[:1] not in ("/", ".") and "//" not in name and "/." not in name:
+            return name
         if os.path.isabs(name) and name.startswith(self._absolute):
             name = name[len(self._absolute) :]
         parts = name.split("/")
@@ -324,7 +327,9 @@ def listed_source(
     labels = labels.copy()
     again = np.flatnonzero(is_there & ~keeps)
     told = known.copy()
-    for index in again.tolist():
+    # Where nothing differs there is nothing to do, and there may be a million of them.
+    differs = np.any(labels[again] != labels[first[again]], axis=1)
+    for index in again[known[again] & (differs | ~known[first[again]])].tolist():
         kept = int(first[index])
         if known[index] and not told[kept]:
             labels[kept], told[kept] = labels[index], True
@@ -350,7 +355,9 @@ def listed_source(
         if part == UNLABELLED:
             members = members[~told[members]]
         if len(members):
-            kept_parts[part] = np.unique(position[members]).astype(np.int64)
+            in_part = np.zeros(int(keeps.sum()), bool)
+            in_part[position[members]] = True
+            kept_parts[part] = np.flatnonzero(in_part).astype(np.int64)
     rows = np.flatnonzero(keeps)
     count = len(again) - len(copies or {})
     several = [f"{count:,} further names of the same files"] if count else []

@@ -55,7 +55,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from ssah_jax.data import seeded
 from ssah_jax.data.source import Source
-from ssah_jax.data.splits import Split
+from ssah_jax.data.splits import Split, either, without
 
 
 def make_split(
@@ -151,7 +151,7 @@ def _without_leaks(roles: "_Roles") -> tuple["_Roles", int]:
     sets = ("training", "database", "unlabelled")
     other = {name: getattr(roles, name) for name in sets}
     leaks = np.isin(roles.query, np.concatenate(list(other.values())))
-    kept = {name: np.setdiff1d(rows, roles.query) for name, rows in other.items()}
+    kept = {name: without(rows, roles.query) for name, rows in other.items()}
     return dataclasses.replace(roles, **kept), int(leaks.sum())
 
 
@@ -201,25 +201,25 @@ def _low_label(source: Source, numbers: _Numbers) -> _Roles:
             f"{sum(found)}, expected at most {len(test)}, the number of test images"
         )
     query = _draw_queries(source, test, numbers, of="test images")
-    unlabelled = np.union1d(train, _part(source, "unlabelled"))
-    rest = np.setdiff1d(test, query) if own is None else own
+    unlabelled = either(train, _part(source, "unlabelled"))
+    rest = without(test, query) if own is None else own
     return _Roles(query, train, train, unlabelled, validation=rest)
 
 
 def _pooled(source: Source, numbers: _Numbers) -> _Roles:
     """Roles of the protocols that split the whole pool anew."""
     everything = np.arange(len(source))
-    known = np.setdiff1d(everything, _part(source, "unlabelled"))
+    known = without(everything, _part(source, "unlabelled"))
     query = _draw_queries(source, known, numbers, of="images with known labels")
-    rest = np.setdiff1d(known, query)
-    return _Roles(query, rest, rest, np.setdiff1d(everything, query))
+    rest = without(known, query)
+    return _Roles(query, rest, rest, without(everything, query))
 
 
 def _official(source: Source, numbers: _Numbers) -> _Roles:
     """Roles of `official` and `full`."""
     train, test = _official_parts(source, numbers)
     query = _draw_queries(source, test, numbers, of="test images")
-    unlabelled = np.union1d(train, _part(source, "unlabelled"))
+    unlabelled = either(train, _part(source, "unlabelled"))
     return _Roles(query, train, train, unlabelled, _validation(source))
 
 
@@ -228,7 +228,7 @@ def _listed(source: Source, numbers: _Numbers) -> _Roles:
     train, test = _official_parts(source, numbers)
     query = _draw_queries(source, test, numbers, of="test images")
     database = _part(source, "database") if "database" in source.parts else train
-    unlabelled = np.union1d(database, _part(source, "unlabelled"))
+    unlabelled = either(database, _part(source, "unlabelled"))
     return _Roles(query, train, database, unlabelled, _validation(source))
 
 
@@ -277,13 +277,13 @@ def _draw(source: Source, roles: _Roles, numbers: _Numbers) -> Split:
     database, validation = roles.database, roles.validation
     labelled = _draw_labelled(source, roles, numbers)
     if numbers.protocol in _LABELLED_LEAVE_DATABASE:
-        database = np.setdiff1d(database, labelled)
+        database = without(database, labelled)
         if not len(database):
             raise ValueError(
                 f"labels_per_class: found {numbers.labels_per_class}, expected fewer: "
                 f"all {len(labelled)} images are labelled and the database is empty"
             )
-    free = np.setdiff1d(database if validation is None else validation, labelled)
+    free = without(database if validation is None else validation, labelled)
     all_labelled = not (numbers.labels_per_class or numbers.num_labelled)
     if validation is None and all_labelled and len(free) < numbers.num_validation:
         free = database
@@ -301,7 +301,7 @@ def _draw(source: Source, roles: _Roles, numbers: _Numbers) -> Split:
         source.labels, free, numbers.num_validation, numbers, name="validation"
     )
     # An order of all, then without the validation images: fewer of those change little.
-    unlabelled = np.setdiff1d(roles.unlabelled, labelled)
+    unlabelled = without(roles.unlabelled, labelled)
     if numbers.num_unlabelled is not None:
         order = seeded.permutation(numbers.seed, len(unlabelled), "unlabelled")
         unlabelled = unlabelled[order]
@@ -316,7 +316,7 @@ def _draw(source: Source, roles: _Roles, numbers: _Numbers) -> Split:
         seed=numbers.seed,
         query=roles.query,
         validation=validation,
-        labelled=np.setdiff1d(labelled, validation),
+        labelled=np.sort(without(labelled, validation)),
         unlabelled=np.sort(unlabelled[: numbers.num_unlabelled]),
         database=database,
     )

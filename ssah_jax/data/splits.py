@@ -21,6 +21,24 @@ _DISJOINT = (
 )
 
 
+def without(
+    rows: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"]
+) -> Int64[np.ndarray, "k"]:
+    """Those of some different rows that are not among others, in their order.
+
+    As `np.setdiff1d` of sorted rows, without its hash table, which for millions of them
+    takes most of a second.
+    """
+    return rows[~np.isin(rows, others)]
+
+
+def either(
+    rows: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"]
+) -> Int64[np.ndarray, "k"]:
+    """Different rows and different others, each once, sorted; see `without`."""
+    return np.sort(np.concatenate([rows, without(others, rows)]))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
     """Who plays which part in one experiment.
@@ -88,7 +106,8 @@ class Split:
                     f"{source.name!r}"
                 )
         for one, other in _DISJOINT:
-            shared = np.intersect1d(getattr(self, one), getattr(self, other))
+            rows = getattr(self, one)
+            shared = rows[np.isin(rows, getattr(self, other))]
             if len(shared):
                 few = ", ".join(source.describe(i) for i in shared[:3].tolist())
                 more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
@@ -104,7 +123,8 @@ class Split:
                 )
         unknown = source.parts.get("unlabelled", np.zeros(0, np.int64))
         for name in _INDEX_FIELDS:
-            shared = np.intersect1d(getattr(self, name), unknown)
+            rows = getattr(self, name)
+            shared = rows[np.isin(rows, unknown)]
             if name != "unlabelled" and len(shared):
                 raise ValueError(
                     f"split: found {len(shared)} {name} images whose labels are not "

@@ -20,7 +20,7 @@ from ssah_jax.data.naming import (
     twin_numbers,
 )
 from ssah_jax.data.source import DataError, Source
-from ssah_jax.data.splits import Split
+from ssah_jax.data.splits import Split, either, without
 
 _LARGEST, _SMALLEST = 4, 2
 _MAX_NAMED = 5
@@ -194,8 +194,8 @@ def _check_answers(source: Source, split: Split) -> None:
     test = source.parts.get("test", np.zeros(0, np.int64))
     if source.multi_label or not np.isin(split.query, test).all():
         return
-    apart = np.union1d(test, source.parts.get("validation", test))
-    others = np.setdiff1d(np.arange(len(source)), apart)
+    apart = either(test, source.parts.get("validation", test))
+    others = without(np.arange(len(source)), apart)
     untrained = source.labels[split.query].any(axis=0)
     untrained &= ~source.labels[others].any(axis=0)
     names = [source.class_names[i] for i in np.flatnonzero(untrained).tolist()]

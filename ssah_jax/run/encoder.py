@@ -17,7 +17,7 @@ from ssah_jax.run.frozen_encoder import FrozenEncoder
 from ssah_jax.run.frozen_features import FeatureFunction
 from ssah_jax.run.image_encoder import ImageEncoder
 from ssah_jax.run.run_encoder import RunEncoder, load_encoder
-from ssah_jax.run.workdir import Workdir
+from ssah_jax.run.workdir import Workdir, is_pushed
 
 
 class Encoder(ImageEncoder):
@@ -50,15 +50,26 @@ class Encoder(ImageEncoder):
         """The encoder of a trained run; its training data need not be there.
 
         Args:
-            workdir: the directory of the run.
-            step: "last", "best" (on validation queries), or a step's number.
+            workdir: the directory of the run; or `hf:OWNER/NAME`, what `ssah push` sent
+                of one.
+            step: "last", "best" (on validation queries), or a step's number; of what
+                was sent there is one.
             weights: of a run on stored features, where those of the backbone are that
                 made them; None for where they were.
 
         Raises:
             ValueError: no run, or no such checkpoint.
         """
-        encoder = load_encoder(Workdir(workdir), str(step))
+        if not is_pushed(workdir):
+            encoder = load_encoder(Workdir(workdir), str(step))
+        elif step != "last":
+            raise ValueError(
+                f"--step: found {step!r}, accepted is none with {os.fspath(workdir)}, "
+                "which has one step"
+            )
+        else:
+            stored = read_encoder_file(find_encoder_file(workdir))
+            encoder = RunEncoder.of_stored(stored)
         return encoder if weights is None else encoder.with_weights(weights)
 
     @staticmethod

@@ -20,7 +20,7 @@ from ssah_jax import config as config_lib
 from ssah_jax.config import Config
 from ssah_jax.data.images import printable
 from ssah_jax.networks.pretrained import locate, read_tensors, write_tensors
-from ssah_jax.run.workdir import ModelInfo
+from ssah_jax.run.workdir import ModelInfo, is_pushed
 from ssah_jax.types import Params
 
 _ENTRY = "ssah_encoder"
@@ -46,6 +46,7 @@ class StoredEncoder:
         params: H-Net's, of the teacher.
         stats: their running statistics.
         fingerprint: of the encoder.
+        step: of the run's checkpoint.
         measured: figures of its evaluation, by key of `results.json`; may be empty.
     """
 
@@ -54,6 +55,7 @@ class StoredEncoder:
     params: Params
     stats: Params
     fingerprint: str
+    step: int = 0
     measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def write(self, path: Path) -> None:
@@ -70,6 +72,7 @@ class StoredEncoder:
         header = {
             "version": _VERSION,
             "fingerprint": self.fingerprint,
+            "step": self.step,
             "preprocessing": {
                 "image_shape": shape,
                 "resize": made_by.resize if made_by else config.data.resize,
@@ -98,7 +101,7 @@ def find_encoder_file(spec: str | os.PathLike[str]) -> Path:
         WeightsError: it cannot be had from the hub.
     """
     text = os.fspath(spec)
-    if text.startswith("hf:"):
+    if is_pushed(text):
         return locate(text)
     path = Path(text)
     return SHIPPED[text] if text in SHIPPED and not path.exists() else path
@@ -133,6 +136,8 @@ def read_encoder_file(path: Path) -> StoredEncoder:
             params=trees.pop("params"),
             stats=trees.pop("batch_stats", {}),
             fingerprint=header["fingerprint"],
+            # Earlier files name it with their figures alone.
+            step=int(header.get("step", header["measured"].get("steps", 0))),
             measured=header["measured"],
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

@@ -41,6 +41,7 @@ class RunEncoder(ImageEncoder):
         fingerprint: as of `ImageEncoder`.
         weights: of a run on stored features, where the backbone's weights are now; None
             for where they were.
+        measured: figures of its evaluation, where they came with it.
     """
 
     config: Config
@@ -48,6 +49,7 @@ class RunEncoder(ImageEncoder):
     state: TrainState
     fingerprint: str
     weights: str | None = None
+    measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def with_weights(self, weights: str | os.PathLike[str]) -> "RunEncoder":
         """The same with the weights of the backbone that made its features elsewhere.
@@ -216,23 +218,30 @@ class RunEncoder(ImageEncoder):
         """What is written to a file of it.
 
         Args:
-            measured: figures of its evaluation to go with it.
+            measured: figures of its evaluation to go with it; None for its own.
         """
         params, stats = jax.device_get((self.state.teacher, self.state.teacher_stats))
         return StoredEncoder(
-            self.config, self.info, params, stats, self.fingerprint, measured or {}
+            self.config,
+            self.info,
+            params,
+            stats,
+            self.fingerprint,
+            int(self.state.step),
+            self.measured if measured is None else measured,
         )
 
     @staticmethod
     def of_stored(stored: StoredEncoder) -> "RunEncoder":
-        """The encoder of such a file; of its state there is only the teacher.
+        """The encoder of such a file; of its state there are teacher and step.
 
         Raises:
             EncoderFileError: it is not what its fingerprint says.
         """
         nothing = dict.fromkeys(TrainState.__dataclass_fields__)
-        teacher, stats = parallel.replicate((stored.params, stored.stats))
-        nothing |= {"teacher": teacher, "teacher_stats": stats}
+        kept = (stored.params, stored.stats, np.int32(stored.step))
+        teacher, stats, step = parallel.replicate(kept)
+        nothing |= {"teacher": teacher, "teacher_stats": stats, "step": step}
         state = TrainState(**nothing)  # type: ignore[arg-type]
         found = fingerprint_of(stored.config, stored.info, state)
         if found != stored.fingerprint:
@@ -240,7 +249,9 @@ class RunEncoder(ImageEncoder):
                 f"encoder: found the fingerprint {found}, accepted is the "
                 f"{stored.fingerprint} that its file names: it is damaged"
             )
-        return RunEncoder(stored.config, stored.info, state, found)
+        return RunEncoder(
+            stored.config, stored.info, state, found, measured=stored.measured
+        )
 
 
 def load_encoder(workdir: Workdir, wanted: str = "last") -> RunEncoder:

@@ -124,11 +124,25 @@ class ModelInfo:
         )
 
 
+def is_pushed(spec: str | os.PathLike[str]) -> bool:
+    """Whether what `ssah push` sent to a hub is meant, not a file or a directory."""
+    return os.fspath(spec).startswith("hf:")
+
+
 class Workdir:
     """Paths and records of one run; nothing is created before `create`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Points at `path`, which need not exist."""
+        """Points at `path`, which need not exist.
+
+        Raises:
+            WorkdirError: it means what `ssah push` sent to a hub.
+        """
+        if is_pushed(path):
+            raise WorkdirError(
+                f"--workdir: found {os.fspath(path)}, accepted here is a directory; "
+                "what was pushed is for eval, export, encode, search, serve, duplicates"
+            )
         self.path = Path(path).absolute()
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"

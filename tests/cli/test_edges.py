@@ -1,6 +1,7 @@
 """Edges of the command line: terminals, pipes, paths, disks, interruptions."""
 
 import errno
+import importlib
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from commands import ROOT
 from ssah_jax import cli
 from ssah_jax.cli import arguments, config_option, errors
 from ssah_jax.cli import prepare as prepare_command
+from ssah_jax.cli.encoders import check_encoder
 from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.fields import walk
 from ssah_jax.run import train_lib
@@ -56,10 +58,26 @@ def test_help_teaches(capsys):
     flat = " ".join(text.split())
     for name, about in cli.COMMANDS.items():
         assert f" {name} {about.purpose}" in flat
-        assert f"ssah {name} {about.example}" in text
+        assert f"ssah {name} {about.examples[0]}" in text
         assert cli.main([name, "--help"]) == 0
         own = capsys.readouterr().out
-        assert f"usage: ssah {name} " in own and f"ssah {name} {about.example}" in own
+        assert f"usage: ssah {name} " in own
+        assert all(f"\n  ssah {name} {words}\n" in own for words in about.examples)
+
+
+def test_every_example_is_one_that_its_command_takes(monkeypatch):
+    taken: list = []
+    for name, about in cli.COMMANDS.items():
+        assert len(about.examples) > 1
+        module = importlib.import_module(f"ssah_jax.cli.{name}")
+        monkeypatch.setattr(module, "run", lambda options: taken.append(options) or 0)
+        for words in about.examples:
+            assert cli.main([name, *words.split()]) == 0, words
+            options = taken.pop()
+            if "workdir" in options and "backbone" in options:
+                check_encoder(options)
+            if about.takes_config:
+                config_option.read_config(options.config, options.fields)
 
 
 def test_help_describes_every_field(capsys):

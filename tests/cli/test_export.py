@@ -9,10 +9,13 @@ import jax
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 from search_cases import NUMBER, call, config, mistake
+from sklearn.datasets import load_sample_images
 
 from ssah_jax.data.sealed import sealed
 from ssah_jax.networks import pretrained
+from ssah_jax.run import export as export_lib
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.encoder_file import read_encoder_file
 from ssah_jax.run.export import PLATFORMS
@@ -59,6 +62,29 @@ def test_onnx_gives_the_bits_of_the_run(run, images, tmp_path):
         check(run, *found)
     about = json.loads(session.get_modelmeta().custom_metadata_map["ssah_jax"])
     assert about["fingerprint"] == run.encoder.fingerprint
+
+
+def test_every_form_gives_the_bits_of_photographs(tmp_path):
+    """Of 32 pixels a side, by the encoder that comes with the package."""
+    squares = [
+        Image.fromarray(photo[top : top + 96, left : left + 96]).resize((32, 32))
+        for photo in load_sample_images().images
+        for top in range(0, 320, 64)
+        for left in range(0, 540, 64)
+    ]
+    photographs = np.stack([np.asarray(square) for square in squares])
+    encoder = Encoder.load("small")
+    ((_, codes),) = encoder.encode(photographs, batch_size=len(photographs))
+    wanted = np.packbits(codes >= 0, axis=1)
+    assert len(np.unique(wanted, axis=0)) > 60
+    program = jax.export.deserialize(bytearray(export_lib.to_stablehlo(encoder)))
+    session = onnxruntime.InferenceSession(export_lib.to_onnx_file(encoder))
+    for found in (
+        jax.jit(program.call)(photographs),
+        session.run(["codes", "packed"], {"images": photographs}),
+    ):
+        np.testing.assert_allclose(found[0], codes, rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(found[1], wanted)
 
 
 def test_safetensors_is_the_encoder_again(run, images, tmp_path):

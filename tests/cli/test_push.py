@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from report_cases import make_results
 from search_cases import call, mistake
 
-from ssah_jax.data.sealed import sealed
+from ssah_jax.data.sealed import sealed, unsealed
 from ssah_jax.retrieval.code_files import read_codes
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.encoder_file import SHIPPED
@@ -77,6 +77,61 @@ def test_push_and_load_again(finished, hub, run, tmp_path, monkeypatch):
     photo = run.photos / run.names[0]
     assert call("encode", "--model", "hf:me/digits", photo, "--out", out) == 0
     assert read_codes(out).fingerprint == run.encoder.fingerprint
+
+
+def test_what_was_pushed_is_a_workdir_to_those_that_only_read(
+    finished, hub, run, tmp_path, capsys
+):
+    """Encoded, exported and evaluated again, it is the run."""
+    assert call("eval", "--workdir", finished) == 0
+    # The run of the tests calls its first state step 2.
+    ours = unsealed(json.loads((finished / "results_step_0.json").read_text()))
+    (finished / "results.json").write_text(json.dumps(sealed(ours | {"steps": 2})))
+    assert call("push", "--workdir", finished, "--to", "me/digits") == 0
+    pushed = ["--workdir", "hf:me/digits"]
+    out = tmp_path / "codes.parquet"
+    assert call("encode", *pushed, run.photos / run.names[0], "--out", out) == 0
+    assert read_codes(out).fingerprint == run.encoder.fingerprint
+    out = tmp_path / "encoder.safetensors"
+    assert call("export", *pushed, "--to", "safetensors", "--out", out) == 0
+    assert out.read_bytes() == hub.repositories["me/digits"]["model.safetensors"]
+    out = tmp_path / "results.json"
+    capsys.readouterr()
+    assert call("eval", *pushed, "--out", out) == 0
+    said = capsys.readouterr()
+    assert f"mAP {ours['map']:.6f}" in said.out and str(out) in said.out
+    assert f"published: mAP {ours['map']:.6f}" in said.err and "warning" not in said.err
+    theirs = json.loads(out.read_text())
+    for name in ("map", "map_stable", "split_digest", "steps", "num_query"):
+        assert theirs[name] == ours[name]
+    boast = ours | {"steps": 2, "map": 0.5}
+    (finished / "results.json").write_text(json.dumps(sealed(boast)))
+    assert call("push", "--workdir", finished, "--to", "me/boaster") == 0
+    capsys.readouterr()
+    words = ["eval", "--workdir", "hf:me/boaster", "--out", out]
+    assert "--overwrite" in mistake(capsys, *words)
+    assert call(*words, "--overwrite") == 0
+    assert "warning: published: mAP 0.500000, found " in capsys.readouterr().err
+
+
+def test_a_pushed_run_is_no_directory(finished, hub, tmp_path, capsys):
+    assert call("push", "--workdir", finished, "--to", "me/digits") == 0
+    capsys.readouterr()
+    pushed = ["--workdir", "hf:me/digits"]
+    out = tmp_path / "out"
+    assert "--out: " in mistake(capsys, "eval", *pushed)
+    assert "--out: " in mistake(capsys, "eval", "--workdir", finished, "--out", out)
+    said = mistake(capsys, "eval", *pushed, "--step", "best", "--out", out)
+    assert "--step: found 'best'" in said
+    for words in (
+        ["show", *pushed, "--out", out],
+        ["push", *pushed, "--to", "me/again"],
+        ["train", "--config", "digits:smoke", *pushed],
+    ):
+        assert "accepted here is a directory" in mistake(capsys, *words)
+    missing = ["export", "--workdir", "hf:me/nothing", "--to", "onnx", "--out", out]
+    assert "me/nothing" in mistake(capsys, *missing)
+    assert not out.exists() and hub.repositories.keys() == {"me/digits"}
 
 
 def test_mistakes_are_one_line(finished, hub, run, capsys):

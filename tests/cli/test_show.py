@@ -9,8 +9,10 @@ import pytest
 from html_page import Page
 from search_cases import NUMBER, call, config, distances, mistake
 
+from ssah_jax.data.sealed import sealed
 from ssah_jax.run import show
 from ssah_jax.run.experiment import prepare
+from ssah_jax.run.report.run_page import write_report
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,7 @@ def finished(run, tmp_path_factory):
     """The run as if its final evaluation had been written."""
     workdir = tmp_path_factory.mktemp("show") / "<b>run"
     shutil.copytree(run.workdir, workdir)
-    (workdir / "results.json").write_text("{}")
+    (workdir / "results.json").write_text(json.dumps(sealed({})))
     split = prepare(config()).split
     (workdir / "gallery").mkdir()
     queries = [
@@ -49,6 +51,30 @@ def test_the_runs_own_queries(finished, tmp_path, capsys):
     assert mistake(capsys, "show", "--workdir", finished, "--out", out).startswith(
         f"{out}: is there already"
     )
+
+
+def test_the_report_has_them_too(run, finished, tmp_path):
+    """Of the run's own queries, as long as it is of the same step; never of others."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    results, report = workdir / "results.json", workdir / "report.html"
+    results.write_text(json.dumps(sealed({"steps": 0})))
+    words = ["show", "--workdir", workdir, "--sample", 50, "--out", tmp_path / "a.html"]
+    assert call(*words, "--query", run.photos / run.names[3]) == 0
+    assert not report.exists()
+    assert call(*words, "--overwrite") == 0
+    page = Page(report)
+    assert page.labels()[0] == "Map of codes: 50 database images and 2 queries"
+    assert "27 windows (0.3, 0.5, 0.7 of the side)" in page.text
+    pairs = [image for image in page.all("img") if "hiding" in image["alt"]]
+    assert len(pairs) == 2
+    results.write_text(json.dumps(sealed({"steps": 1})))
+    write_report(workdir)
+    assert "Attention of bits" not in report.read_text()
+    results.write_text(json.dumps(sealed({"steps": 0})))
+    (workdir / "looks" / "looks.json").write_text('{"step": 0, "classes": [9]}')
+    write_report(workdir)
+    assert "Attention of bits" not in report.read_text()
 
 
 def test_what_is_nearest_and_where_it_lies(run):

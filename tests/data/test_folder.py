@@ -352,7 +352,7 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     # Not by its mode, which a superuser's tests would not notice.
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError) as error:
         image_folder(tmp_path)
     assert one_line(error) == (

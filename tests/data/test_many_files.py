@@ -5,7 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from ssah_jax.data import listing
+from ssah_jax.data import finding, listing
+from ssah_jax.data.splits import either, without
 
 
 @pytest.fixture
@@ -50,3 +51,37 @@ def test_a_folder_of_many_is_read_once(folder, monkeypatch):
     found = listing.find_files(folder, names)
     assert found.missing == ("one/100.png",)
     assert asked == [os.path.join(folder, "one/100.png")]
+
+
+def test_a_walk_asks_for_no_file_by_itself(folder, monkeypatch):
+    """But for links, which the disk has to follow."""
+    (folder / "two" / "circle.png").symlink_to("circle.png")
+    asked = []
+    for name in ("isdir", "isfile"):
+        real = getattr(os.path, name)
+        monkeypatch.setattr(
+            os.path,
+            name,
+            lambda path, real=real: asked.append(os.path.basename(path)) or real(path),
+        )
+    found = finding.find_images(folder)
+    assert len(found) == 3 * 100 + 2
+    assert {"one/link.png", "linked/link.png", "linked/5.png"} <= set(found)
+    assert list(finding.folders_in(folder, finding.PassedOver())) == [
+        *("linked", "one", "two")
+    ]
+    assert list(finding.folders_in(folder / "two", finding.PassedOver())) == []
+    assert set(asked) == {"linked", "dangling.png", "link.png", "circle.png"}
+
+
+def test_sets_of_rows_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    for most in (1, 5, 40, 10**9):
+        for _ in range(20):
+            one, other = (
+                np.unique(rng.integers(0, most, rng.integers(0, 30))) for _ in range(2)
+            )
+            for ours, theirs in ((without, np.setdiff1d), (either, np.union1d)):
+                found = ours(one, other)
+                np.testing.assert_array_equal(found, theirs(one, other))
+                assert found.dtype == np.int64

@@ -68,6 +68,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path.startswith("/api/models/"):
             return self.answer(body={"id": path[12:], "sha": COMMIT, "siblings": []})
+        if path.count("/") < 5:
+            return self.answer(404)
         owner, name, _, _, file = path[1:].split("/", 4)
         content = self.server.repositories.get(f"{owner}/{name}", {}).get(file)
         if content is None:

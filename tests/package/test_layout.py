@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,13 @@ def test_pure_functions_load_nothing_but_jax(name):
         cwd=PACKAGE.parent,
     )
     assert json.loads(found.stdout) == ["ssah_jax"]
+
+
+def test_scripts_name_files_that_are_there():
+    root = PACKAGE.parent
+    for script in (".ci/release", "benchmarks/gpu.sh"):
+        text = (root / script).read_text()
+        named = re.findall(r"\b(?:tests|benchmarks|configs)/[\w/]+(?:\.\w+)?", text)
+        assert len(named) > 2
+        missing = [name for name in named if not (root / name).exists()]
+        assert not missing, script

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from commands import ends, start_several, train, train_arguments
 
 from ssah_jax.run import processes, stderr_relay
+from ssah_jax.run.workdir import Workdir
 
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -232,3 +234,20 @@ def test_a_mistake_in_one_process_ends_all_before_anything_is_written(tmp_path):
         assert status == 2 and err.splitlines()[-1].startswith(f"error: {said}"), err
         assert err.count("error: ") == 1
     assert not workdir.exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_one_of_two_processes_stops_both_at_one_step(tmp_path):
+    workdir = tmp_path / "run"
+    alive = start_several("train.py", *train_arguments(workdir), processes=2)
+    deadline = time.monotonic() + 240
+    while not list(workdir.glob("checkpoints/[0-9]")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    alive[1].send_signal(signal.SIGINT)
+    found = ends(alive)
+    assert [each[0] for each in found] == [130, 130], found
+    stopped = re.search(r"stopped at step (\d+); the same command", found[0][2])
+    assert stopped is not None and "Traceback" not in found[0][2] + found[1][2]
+    assert Workdir(workdir).saved_steps()[-1] == int(stopped[1])
+    assert not (workdir / "results.json").exists()

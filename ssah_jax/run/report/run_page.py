@@ -18,6 +18,7 @@ import numpy as np
 from ssah_jax.data.images import printable
 from ssah_jax.data.sealed import SEAL
 from ssah_jax.run.report.gallery import GROUPS
+from ssah_jax.run.report.looks import read_looks, sections
 from ssah_jax.run.report.page import render
 from ssah_jax.run.report.pictures import reduce_picture
 from ssah_jax.run.report.plots import (
@@ -82,8 +83,9 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
 
     Args:
         workdir: the directory of a run. Read are `config.json`, `model.json`,
-            `data.json`, `metrics.jsonl`, `results.json`, `strips/step_*.png` and
-            `gallery/gallery.json` with its pictures; whatever is missing is left out.
+            `data.json`, `metrics.jsonl`, `results.json`, `strips/step_*.png`,
+            `gallery/gallery.json` with its pictures, and what `ssah show` left in
+            `looks/`; whatever is missing is left out.
 
     Returns:
         The path of the page.
@@ -109,6 +111,7 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
         codes=_code_table(statistics) if statistics else [],
         balance=code_plots(statistics),
         gallery=_gallery(workdir / "gallery"),
+        **_looks(workdir / "looks", config, results),
         config=json.dumps(config, indent=2, ensure_ascii=False) if config else "",
         **_classes(results.get("map_per_class", {}), class_names),
         **_strips(workdir / "strips"),
@@ -259,6 +262,17 @@ def _gallery(folder: Path) -> dict[str, list[dict[str, Any]]]:
         for group in GROUPS
     }
     return {group: shown for group, shown in groups.items() if shown}
+
+
+def _looks(
+    folder: Path, config: Mapping[str, Any], results: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `ssah show` kept of the step that the results are of, if it did."""
+    looks = read_looks(folder, step=results.get("steps"))
+    try:
+        return sections(looks, scales=config["anet"]["scales"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return {"looks": []}
 
 
 def _strips(folder: Path) -> dict[str, Any]:
