@@ -18,8 +18,8 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
@@ -128,7 +128,7 @@ def source_digest(source: Source) -> str:
     return digest.hexdigest()
 
 
-class FeatureWriter:
+class FeatureWriter(AbstractContextManager["FeatureWriter"]):
     """Writes a directory of features that appears, complete, at `finish`.
 
     Left without `finish`, by an exception or a kill, what it wrote is there for the
@@ -264,16 +264,7 @@ class FeatureWriter:
             (self._path / "progress.json").unlink()
         self.complete = True
 
-    def __enter__(self) -> "FeatureWriter":
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Keeps what was written and not finished, for the next writer."""
         if not self.complete:
             # The disk may be what failed.

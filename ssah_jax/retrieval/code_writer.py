@@ -4,8 +4,8 @@ import functools
 import os
 import shutil
 from collections.abc import Iterator, KeysView, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
@@ -36,7 +36,7 @@ PART_ROWS: Final = 8192
 """Rows that a killed writer loses at most."""
 
 
-class CodeWriter:
+class CodeWriter(AbstractContextManager["CodeWriter"]):
     """Writes a file of codes that appears, complete, at `finish`.
 
     Until then rows are kept in parts in a hidden directory beside it; each part is
@@ -191,16 +191,7 @@ class CodeWriter:
             raise unusable(self._path, error, "a place to write to") from error
         self._discard_parts()
 
-    def __enter__(self) -> "CodeWriter":
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Keeps what was written and not finished, for the next writer."""
         if self._parts.is_dir():
             self._write_part(len(self._ids))

@@ -12,8 +12,8 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
@@ -131,7 +131,7 @@ def read_features(*paths: PathLike) -> KeptFeatures:
     return KeptFeatures([rows for rows, _, _ in found], ids, first["fingerprint"])
 
 
-class KeptWriter:
+class KeptWriter(AbstractContextManager["KeptWriter"]):
     """Writes a file of features that appears, complete, at `finish`.
 
     Until then rows are kept in a hidden file beside it, which the next writer of the
@@ -219,16 +219,7 @@ class KeptWriter:
         except OSError as error:
             raise unusable(self._path, error, "a place to write to") from error
 
-    def __enter__(self) -> "KeptWriter":
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Keeps what was written and not finished, for the next writer."""
         self._file.close()
 

@@ -20,9 +20,8 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import grain
@@ -97,7 +96,7 @@ class _QuietOrbax(logging.Filter):
         )
 
 
-class Checkpoints:
+class Checkpoints(AbstractContextManager["Checkpoints"]):
     """The checkpoints of one run, newest and best; open with `open_checkpoints`.
 
     A context manager: leaving it waits for the save in progress. One writer may have
@@ -124,16 +123,7 @@ class Checkpoints:
             logging.getLogger("absl").removeFilter(self._quiet)
             raise
 
-    def __enter__(self) -> "Checkpoints":
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Waits for the save in progress, then closes."""
         self.close()
 

@@ -51,7 +51,7 @@ class Answer:
         neighbours: of each `id`, `labels`, `png`, `distance` and `hit`, which is None
             where the query's classes are not known.
         view: what the network sees of the image, `[h, w, ch]`.
-        flips: of `attention.bit_flips`.
+        flips: of `attention.flips_by_window`.
         places: of `attention.flips_by_place`.
     """
 
@@ -234,7 +234,7 @@ def _attention(
         return encode(whole)
 
     scales, grid = config.anet.scales, config.anet.grid
-    flips = attention.bit_flips(
+    flips = attention.flips_by_window(
         view,
         encode_views,
         fill=np.rint(np.asarray(fill) * 255).astype(np.uint8),

@@ -2,13 +2,8 @@
 
 import ast
 import graphlib
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[2] / "ssah_jax"
 
@@ -88,28 +83,6 @@ def test_modules_import_in_no_circle():
     assert len(MODULES) > 100 and sum(map(len, GRAPH.values())) > 300
     # Raises CycleError, which names the circle.
     tuple(graphlib.TopologicalSorter(GRAPH).static_order())
-
-
-PURE = ("losses", "similarity")
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_pure_functions_load_nothing_but_jax(name):
-    """And what jax, numpy and jaxtyping load themselves."""
-    program = (
-        "import sys, json, jax, jax.numpy, numpy, jaxtyping; before = set(sys.modules);"
-        f"import ssah_jax.{name};"
-        "new = {m.partition('.')[0] for m in set(sys.modules) - before};"
-        "print(json.dumps(sorted(new - set(sys.stdlib_module_names))))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=PACKAGE.parent,
-    )
-    assert json.loads(found.stdout) == ["ssah_jax"]
 
 
 def test_scripts_name_files_that_are_there():

@@ -35,7 +35,7 @@ def window_masks(
     return rows[:, :, None, :, None] & columns[:, None, :, None, :]
 
 
-def bit_flips(
+def flips_by_window(
     image: Shaped[np.ndarray, "H W ch"],
     encode: Encode,
     *,
@@ -71,7 +71,7 @@ def flips_by_place(
     """How many bits change when a place is hidden: the mean over windows that hide it.
 
     Args:
-        flips: of `bit_flips`.
+        flips: of `flips_by_window`.
         masks: of `window_masks`, with the same scales and grid.
 
     Returns:

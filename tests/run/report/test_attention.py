@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ssah_jax.run.report.attention import (
-    bit_flips,
     flips_by_place,
+    flips_by_window,
     principal_plane,
     window_masks,
 )
@@ -30,7 +30,7 @@ def test_flips_are_those_of_a_loop_over_windows():
         assert images.dtype == np.uint8
         return (images.reshape(len(images), -1) / 255.0 - 0.5) @ weights
 
-    found = bit_flips(image, encode, fill=fill, scales=SCALES, grid=GRID)
+    found = flips_by_window(image, encode, fill=fill, scales=SCALES, grid=GRID)
     places = flips_by_place(found, window_masks(7, 10, scales=SCALES, grid=GRID))
     clean = encode(image[None])[0] >= 0
     total, windows = np.zeros((7, 10)), np.zeros((7, 10))
