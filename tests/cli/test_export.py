@@ -1,5 +1,6 @@
 """Exported encoders say what the run says, bit by bit, on real images."""
 
+import configparser
 import dataclasses
 import json
 import shutil
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import onnxruntime
 import pytest
+from commands import ROOT
 from PIL import Image
 from search_cases import NUMBER, call, config, mistake
 from sklearn.datasets import load_sample_images
@@ -135,6 +137,13 @@ def test_figures_go_with_the_step_that_they_are_of(run, tmp_path):
         assert call("export", *words) == 0
         assert read_encoder_file(path).measured == kept
     assert Workdir(copy).read_measured() == {"map": 0.5, "steps": 1}
+
+
+def test_what_stablehlo_is_written_with_is_always_installed():
+    """JAX does not ask for it, and here it comes with ONNX Runtime."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert "\nflatbuffers>=" in setup["options"]["install_requires"]
 
 
 def test_mistakes_are_one_line(run, tmp_path, capsys, monkeypatch):
