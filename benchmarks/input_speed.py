@@ -36,7 +36,7 @@ from PIL import Image
 from ssah_jax import transforms
 from ssah_jax.config import from_config_dict
 from ssah_jax.data import eval_batches
-from ssah_jax.data.images import image_files
+from ssah_jax.data.encoded import image_files
 from ssah_jax.run import train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir

@@ -266,8 +266,8 @@ def find_names(
     """
     from ssah_jax.data.finding import PassedOver, describe_passed_over
     from ssah_jax.data.images import printable
-    from ssah_jax.data.listing import file_identity
     from ssah_jax.data.source import DataError
+    from ssah_jax.data.spelling import file_identity
 
     aside = passed_over if passed_over is not None else PassedOver()
     names = list(dict.fromkeys(n for a in arguments for n in _expand(a, aside)))
@@ -287,7 +287,7 @@ def find_names(
 
 def images_as_in_training(
     encoder: "ssah_jax.run.image_encoder.ImageEncoder", names: Sequence[str]
-) -> "ssah_jax.data.images.EncodedImages":
+) -> "ssah_jax.data.encoded.EncodedImages":
     """Image files of any size and format, brought to what the encoder takes.
 
     Args:

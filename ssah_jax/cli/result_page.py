@@ -14,7 +14,8 @@ from typing import Any
 from PIL import Image
 
 from ssah_jax.cli.found import QueryResult
-from ssah_jax.data.images import decode, image_files
+from ssah_jax.data.encoded import image_files
+from ssah_jax.data.images import decode
 from ssah_jax.data.source import DataError
 from ssah_jax.run.report import page
 

@@ -133,8 +133,8 @@ def labels_of(
         DataError: the table cannot be read, or names none of the images.
     """
     from ssah_jax.data.images import printable
-    from ssah_jax.data.listing import file_identity
     from ssah_jax.data.source import DataError
+    from ssah_jax.data.spelling import file_identity
     from ssah_jax.data.table import read_tags
 
     if wanted == "folders":

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ssah_jax.data.images import image_files
+from ssah_jax.data.encoded import image_files
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.code_files import DIGEST_BYTES, Stamp
 

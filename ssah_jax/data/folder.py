@@ -84,13 +84,7 @@ def image_folder(
             f"2: {_ACCEPTED}{_inside(path, names)}"
         )
     check_different(names, where=where)
-    column = {name: index for index, name in enumerate(names)}
-    images: list[str] = []
-    columns: list[int] = []
-    for classes in files.values():
-        for name in sorted(classes):
-            images += classes[name]
-            columns += [column[name]] * len(classes[name])
+    images, columns = _in_order(files, names)
     for folder in unlabelled:
         images += _images(path, f"{folder}/", passed_over)
     sizes = {part: sum(map(len, classes.values())) for part, classes in files.items()}
@@ -118,6 +112,20 @@ def image_folder(
         notes=notes,
         copies=copies,
     )
+
+
+def _in_order(
+    files: Mapping[str, Mapping[str, Sequence[str]]], names: Sequence[str]
+) -> tuple[list[str], list[int]]:
+    """The images of all parts and their classes' columns, part by part."""
+    column = {name: index for index, name in enumerate(names)}
+    images: list[str] = []
+    columns: list[int] = []
+    for classes in files.values():
+        for name in sorted(classes):
+            images += classes[name]
+            columns += [column[name]] * len(classes[name])
+    return images, columns
 
 
 def _copies(

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ssah_jax.data.encoded import image_files
 from ssah_jax.data.finding import find_images
-from ssah_jax.data.images import Resize, decode, image_files, square
+from ssah_jax.data.images import Resize, decode, square
 from ssah_jax.data.source import DataError
 
 _FORMS = (

@@ -5,9 +5,6 @@ https://github.com/swuxyj/DeepHash-pytorch and
 https://github.com/yuanli2333/Hadamard-Matrix-for-hashing.
 """
 
-import codecs
-import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Final
@@ -15,15 +12,21 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from ssah_jax.data.images import Resize, image_suffixes, printable
-from ssah_jax.data.listing import UNLABELLED, image_root, listed_source, read_bytes
+from ssah_jax.data.images import Resize, printable
+from ssah_jax.data.list_lines import (
+    ImageList,
+    class_numbers,
+    count_classes,
+    read_labelled,
+    read_lines,
+    read_numbers,
+    read_unlabelled,
+)
+from ssah_jax.data.listing import UNLABELLED, image_root, listed_source
 from ssah_jax.data.source import DataError, Source
-from ssah_jax.data.table import decode_text
 
 _LABELLED: Final = ("train", "test", "database")
 _UNLABELLED: Final = UNLABELLED
-_BITS: Final = (b"0", b"1")
-_LABEL_ENDS: Final = tuple(space + bit for space in (b" ", b"\t") for bit in _BITS)
 
 
 def image_lists(
@@ -76,10 +79,10 @@ def image_lists(
     directory = pathlib.Path(directory)
     files = _find_lists(directory)
     root = image_root(directory, images)
-    texts = {part: _read_lines(file) for part, file in files.items()}
+    texts = {part: read_lines(file) for part, file in files.items()}
     labelled = [text for part, text in texts.items() if part != _UNLABELLED]
-    numbers = _class_numbers(labelled)
-    num_classes = len(numbers) if numbers else _num_classes(labelled[0])
+    numbers = class_numbers(labelled)
+    num_classes = len(numbers) if numbers else count_classes(labelled[0])
     if class_names is None:
         class_names = [str(n) for n in (numbers or range(num_classes))]
     if len(class_names) != num_classes:
@@ -90,11 +93,11 @@ def image_lists(
     pool = _Pool(num_classes)
     parts = {
         part: pool.add(
-            _read_unlabelled(text, num_classes)
+            read_unlabelled(text, num_classes)
             if part == _UNLABELLED
-            else _read_numbers(text, numbers)
+            else read_numbers(text, numbers)
             if numbers
-            else _read_labelled(text, num_classes, first=labelled[0].where)
+            else read_labelled(text, num_classes, first=labelled[0].where)
         )
         for part, text in texts.items()
     }
@@ -146,64 +149,13 @@ def _decide_multi_label(
     return False
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Text:
-    """The lines of a file that are not empty, without blanks around them.
-
-    Attributes:
-        file: where they are.
-        numbers: of the lines, from 1 on.
-        lines: as bytes in UTF-8, or in what the file has.
-        is_utf16: whether the file was in UTF-16.
-    """
-
-    file: pathlib.Path
-    numbers: Sequence[int]
-    lines: Sequence[bytes]
-    is_utf16: bool
-
-    @property
-    def where(self) -> str:
-        """How messages call the file."""
-        return printable(str(self.file))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _List:
-    """One list.
-
-    Attributes:
-        file: where it is.
-        numbers: of the lines, n of them, from 1 on.
-        paths: the image of each.
-        labels: of each, in {0, 1}, `[n, C]`; zero where they are not known.
-    """
-
-    file: pathlib.Path
-    numbers: Sequence[int]
-    paths: Sequence[str]
-    labels: UInt8[np.ndarray, "n C"]
-
-    def row_of(self, path: str) -> int | None:
-        """The row of an image, if it is listed here."""
-        return self.paths.index(path) if path in self._members else None
-
-    @functools.cached_property
-    def _members(self) -> frozenset[str]:
-        return frozenset(self.paths)
-
-    def at(self, row: int) -> str:
-        """How messages call a line."""
-        return f"{printable(str(self.file))}:{self.numbers[row]}"
-
-
 class _Pool:
     """The images of several lists, each once."""
 
     def __init__(self, num_classes: int) -> None:
         self._index_of: dict[str, int] = {}
         self._labels = [np.zeros((0, num_classes), np.uint8)]
-        self._lists: list[_List] = []
+        self._lists: list[ImageList] = []
         # Where an image was first seen: which list, and which row of it.
         self._origins = [np.zeros((0, 2), np.int64)]
 
@@ -225,7 +177,7 @@ class _Pool:
         ]
         return ", ".join(found)
 
-    def add(self, added: _List) -> Int64[np.ndarray, "n"]:
+    def add(self, added: ImageList) -> Int64[np.ndarray, "n"]:
         """Adds a list; the sorted indices of its images."""
         size = len(self._index_of)
         rows = np.arange(len(added.paths))
@@ -253,7 +205,7 @@ class _Pool:
 
     def _check_known(
         self,
-        added: _List,
+        added: ImageList,
         rows: Int64[np.ndarray, "k"],
         indices: Int64[np.ndarray, "n"],
     ) -> None:
@@ -294,141 +246,3 @@ def _find_lists(directory: pathlib.Path) -> dict[str, pathlib.Path]:
             "train.txt and test.txt, and perhaps database.txt and unlabelled.txt"
         )
     return found
-
-
-def _read_lines(file: pathlib.Path) -> _Text:
-    """The lines of a list that are not empty."""
-    numbers, lines = [], []
-    content = read_bytes(file)
-    is_utf16 = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    if is_utf16:
-        text, _ = decode_text(content, printable(str(file)))
-        content = text.encode("utf-8", "surrogatepass")
-    content = content.removeprefix(codecs.BOM_UTF8)
-    for number, line in enumerate(map(bytes.strip, content.splitlines()), start=1):
-        if line:
-            numbers.append(number)
-            lines.append(line)
-    if not lines:
-        raise DataError(
-            f"{printable(str(file))}: found no lines, expected one for each image"
-        )
-    return _Text(file, numbers, lines, is_utf16)
-
-
-def _path(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
-
-
-def _label_words(line: bytes) -> list[bytes]:
-    """What looks like the labels of a line: there may be none, and wrong ones."""
-    words = line.split()
-    suffixes = tuple(suffix.encode() for suffix in image_suffixes())
-    for index in reversed(range(len(words))):
-        if words[index].lower().endswith(suffixes):
-            return words[index + 1 :]
-    start = len(words)
-    while start > 1 and words[start - 1] in _BITS:
-        start -= 1
-    return words[start:]
-
-
-def _class_numbers(texts: Sequence[_Text]) -> list[int]:
-    """The class numbers that occur, sorted, where lines are a path and one; else []."""
-    first = _label_words(texts[0].lines[0])
-    if len(first) != 1 or not first[0].isdigit():
-        return []
-    found = set()
-    for text in texts:
-        for number, line in zip(text.numbers, text.lines, strict=True):
-            path, _, word = line.replace(b"\t", b" ").rpartition(b" ")
-            if not path.strip() or not word.isdigit():
-                raise DataError(
-                    f"{text.where}:{number}: found {printable(_path(line[-40:]))!r}, "
-                    "expected a path and the number of a class, as in the first line "
-                    f"of {texts[0].where}"
-                )
-            found.add(int(word))
-    if len(found) < 2:
-        raise DataError(
-            f"{texts[0].where}: found the class {found.pop()} alone behind all paths, "
-            "expected at least 2 classes: a path, then its class's number, or 0 or 1 "
-            "for each class"
-        )
-    return sorted(found)
-
-
-def _read_numbers(text: _Text, numbers: Sequence[int]) -> _List:
-    paths, column = [], {number: place for place, number in enumerate(numbers)}
-    labels = np.zeros((len(text.lines), len(numbers)), np.uint8)
-    for row, line in enumerate(text.lines):
-        path, word = line.rsplit(None, 1)
-        paths.append(_path(path))
-        labels[row, column[int(word)]] = 1
-    return _List(text.file, text.numbers, paths, labels)
-
-
-def _num_classes(text: _Text) -> int:
-    """C, by the first line of a list."""
-    words = _label_words(text.lines[0])
-    where = f"{text.where}:{text.numbers[0]}"
-    _check_bits(words, where)
-    if len(words) < 2:
-        raise DataError(
-            f"{where}: found {len(words)} labels, expected at least 2: a path, then 0 "
-            "or 1 for each class, or one number, its class"
-        )
-    return len(words)
-
-
-def _check_bits(words: Sequence[bytes], where: str) -> None:
-    for word in words:
-        if word not in _BITS:
-            raise DataError(
-                f"{where}: found the label {_path(word)!r}, expected 0 or 1"
-            )
-
-
-def _read_unlabelled(text: _Text, num_classes: int) -> _List:
-    labels = np.zeros((len(text.lines), num_classes), np.uint8)
-    return _List(text.file, text.numbers, [_path(line) for line in text.lines], labels)
-
-
-def _read_labelled(text: _Text, num_classes: int, *, first: str) -> _List:
-    lines = text.lines
-    # Nearly every line ends in C times a blank and a digit. All of these are looked at
-    # together, because there may be tens of millions.
-    width = 2 * num_classes
-    ends = b"".join(line[-width:].rjust(width) for line in lines)
-    pairs = np.frombuffer(ends, np.uint8).reshape(len(lines), num_classes, 2)
-    labels = pairs[:, :, 1] - np.uint8(ord("0"))
-    blank = (pairs[:, :, 0] == ord(" ")) | (pairs[:, :, 0] == ord("\t"))
-    regular = np.all(blank & (labels <= 1), axis=1)
-    paths = []
-    for row, line in enumerate(lines):
-        path = line[:-width].rstrip()
-        if not path or path.endswith(_LABEL_ENDS) or not regular[row]:
-            where = f"{text.where}:{text.numbers[row]}"
-            path, labels[row] = _parse_line(line, num_classes, where, first)
-        paths.append(_path(path))
-    return _List(text.file, text.numbers, paths, labels)
-
-
-def _parse_line(
-    line: bytes, num_classes: int, where: str, first: str
-) -> tuple[bytes, list[int]]:
-    """The path and the labels of one line, by the definition of the format."""
-    *path, before = line.split()[:-num_classes] or [b""]
-    labels = line.split()[-num_classes:]
-    if (
-        before
-        and all(label in _BITS for label in labels)
-        and (not path or before not in _BITS)
-    ):
-        return line.rsplit(None, num_classes)[0], [int(label) for label in labels]
-    words = _label_words(line)
-    _check_bits(words, where)
-    raise DataError(
-        f"{where}: found {len(words)} labels, expected {num_classes} as in the first "
-        f"line of {first}"
-    )

@@ -26,9 +26,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from ssah_jax.data.images import Resize, image_files, printable
-from ssah_jax.data.listing import check_missing, find_files, read_bytes
+from ssah_jax.data.encoded import image_files
+from ssah_jax.data.images import Resize, printable
+from ssah_jax.data.listing import read_bytes
 from ssah_jax.data.source import DataError, Source
+from ssah_jax.data.spelling import check_missing, find_files
 
 _NAMES = """
     airport animal beach bear birds boats book bridge buildings cars castle cat

@@ -51,9 +51,17 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Int64
 
 from ssah_jax.data import seeded
+from ssah_jax.data.draws import (
+    LABELLED_LEAVE_DATABASE,
+    UNIFORM,
+    Numbers,
+    draw_labelled,
+    draw_queries,
+    draw_some,
+)
 from ssah_jax.data.source import Source
 from ssah_jax.data.splits import Split, either, without
 
@@ -125,7 +133,7 @@ def make_split(
         )
     if on_leak not in ON_LEAK:
         raise ValueError(f"on_leak: found {on_leak!r}, accepted are raise, drop")
-    numbers = _Numbers(
+    numbers = Numbers(
         protocol=protocol,
         labels_per_class=labels_per_class,
         num_labelled=num_labelled,
@@ -155,20 +163,6 @@ def _without_leaks(roles: "_Roles") -> tuple["_Roles", int]:
     return dataclasses.replace(roles, **kept), int(leaks.sum())
 
 
-@dataclasses.dataclass(frozen=True)
-class _Numbers:
-    """The arguments of `make_split`."""
-
-    protocol: str
-    labels_per_class: int
-    num_labelled: int
-    num_queries: int
-    num_validation: int
-    num_unlabelled: int | None
-    unseen_share: float
-    seed: int
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Roles:
     """The queries, and who may be what else; sorted indices into the pool.
@@ -190,7 +184,7 @@ class _Roles:
     hidden: Bool[np.ndarray, "C"] | None = None
 
 
-def _low_label(source: Source, numbers: _Numbers) -> _Roles:
+def _low_label(source: Source, numbers: Numbers) -> _Roles:
     """Roles of `low_label`."""
     train, test = _official_parts(source, numbers)
     own = _validation(source)
@@ -200,39 +194,39 @@ def _low_label(source: Source, numbers: _Numbers) -> _Roles:
             f"num_queries + num_validation: found {found[0]} + {found[1]} = "
             f"{sum(found)}, expected at most {len(test)}, the number of test images"
         )
-    query = _draw_queries(source, test, numbers, of="test images")
+    query = draw_queries(source, test, numbers, of="test images")
     unlabelled = either(train, _part(source, "unlabelled"))
     rest = without(test, query) if own is None else own
     return _Roles(query, train, train, unlabelled, validation=rest)
 
 
-def _pooled(source: Source, numbers: _Numbers) -> _Roles:
+def _pooled(source: Source, numbers: Numbers) -> _Roles:
     """Roles of the protocols that split the whole pool anew."""
     everything = np.arange(len(source))
     known = without(everything, _part(source, "unlabelled"))
-    query = _draw_queries(source, known, numbers, of="images with known labels")
+    query = draw_queries(source, known, numbers, of="images with known labels")
     rest = without(known, query)
     return _Roles(query, rest, rest, without(everything, query))
 
 
-def _official(source: Source, numbers: _Numbers) -> _Roles:
+def _official(source: Source, numbers: Numbers) -> _Roles:
     """Roles of `official` and `full`."""
     train, test = _official_parts(source, numbers)
-    query = _draw_queries(source, test, numbers, of="test images")
+    query = draw_queries(source, test, numbers, of="test images")
     unlabelled = either(train, _part(source, "unlabelled"))
     return _Roles(query, train, train, unlabelled, _validation(source))
 
 
-def _listed(source: Source, numbers: _Numbers) -> _Roles:
+def _listed(source: Source, numbers: Numbers) -> _Roles:
     """Roles of `listed`."""
     train, test = _official_parts(source, numbers)
-    query = _draw_queries(source, test, numbers, of="test images")
+    query = draw_queries(source, test, numbers, of="test images")
     database = _part(source, "database") if "database" in source.parts else train
     unlabelled = either(database, _part(source, "unlabelled"))
     return _Roles(query, train, database, unlabelled, _validation(source))
 
 
-def _unseen(source: Source, numbers: _Numbers) -> _Roles:
+def _unseen(source: Source, numbers: Numbers) -> _Roles:
     """Roles of `unseen`."""
     train, test = _official_parts(source, numbers)
     num_classes, share = source.num_classes, numbers.unseen_share
@@ -246,7 +240,7 @@ def _unseen(source: Source, numbers: _Numbers) -> _Roles:
     shows_hidden = source.labels @ hidden > 0
     only_hidden = shows_hidden & (source.labels @ ~hidden == 0)
     of = "test images that show only unseen classes"
-    query = _draw_queries(source, test[only_hidden[test]], numbers, of=of)
+    query = draw_queries(source, test[only_hidden[test]], numbers, of=of)
     seen, unseen = train[~shows_hidden[train]], train[only_hidden[train]]
     return _Roles(query, seen, unseen, seen, hidden=hidden)
 
@@ -254,7 +248,7 @@ def _unseen(source: Source, numbers: _Numbers) -> _Roles:
 ON_LEAK = ("raise", "drop")
 """What may become of queries that are in the database too."""
 
-PROTOCOLS: Mapping[str, Callable[[Source, _Numbers], _Roles]] = {
+PROTOCOLS: Mapping[str, Callable[[Source, Numbers], _Roles]] = {
     "low_label": _low_label,
     "54k": _pooled,
     "59k": _pooled,
@@ -268,15 +262,12 @@ PROTOCOLS: Mapping[str, Callable[[Source, _Numbers], _Roles]] = {
 }
 """The rules by name; each says who may be what, and `make_split` draws from that."""
 
-_LABELLED_LEAVE_DATABASE = ("low_label", "54k")
-_UNIFORM = ("nus_wide_81",)
 
-
-def _draw(source: Source, roles: _Roles, numbers: _Numbers) -> Split:
+def _draw(source: Source, roles: _Roles, numbers: Numbers) -> Split:
     """Draws everything but the queries."""
     database, validation = roles.database, roles.validation
-    labelled = _draw_labelled(source, roles, numbers)
-    if numbers.protocol in _LABELLED_LEAVE_DATABASE:
+    labelled = draw_labelled(source, roles.training, numbers, hidden=roles.hidden)
+    if numbers.protocol in LABELLED_LEAVE_DATABASE:
         database = without(database, labelled)
         if not len(database):
             raise ValueError(
@@ -297,7 +288,7 @@ def _draw(source: Source, roles: _Roles, numbers: _Numbers) -> Split:
             f"num_validation: found {numbers.num_validation}, expected at most "
             f"{max(most, 0)} {where}{none}"
         )
-    validation = _draw_some(
+    validation = draw_some(
         source.labels, free, numbers.num_validation, numbers, name="validation"
     )
     # An order of all, then without the validation images: fewer of those change little.
@@ -329,91 +320,6 @@ def _draw(source: Source, roles: _Roles, numbers: _Numbers) -> Split:
     return split
 
 
-def _draw_queries(
-    source: Source, candidates: Int64[np.ndarray, "M"], numbers: _Numbers, *, of: str
-) -> Int64[np.ndarray, "Q"]:
-    """Draws the queries, or takes all candidates for 0; `of` is what these are."""
-    if not len(candidates):
-        raise ValueError(
-            f"protocol {numbers.protocol!r}: found no {of}, expected at least 1"
-        )
-    if numbers.num_queries > len(candidates):
-        raise ValueError(
-            f"num_queries: found {numbers.num_queries}, expected at most "
-            f"{len(candidates)}, the number of {of}"
-        )
-    if not numbers.num_queries:
-        return candidates
-    return _draw_some(
-        source.labels, candidates, numbers.num_queries, numbers, name="query"
-    )
-
-
-def _draw_labelled(
-    source: Source, roles: _Roles, numbers: _Numbers
-) -> Int64[np.ndarray, "L"]:
-    """Draws labelled images, sorted, before validation queries may leave them."""
-    training = roles.training
-    if numbers.num_labelled > len(training):
-        raise ValueError(
-            f"num_labelled: found {numbers.num_labelled}, expected at most "
-            f"{len(training)}, the number of images that are not queries"
-        )
-    if numbers.num_labelled:
-        return _draw_some(
-            source.labels, training, numbers.num_labelled, numbers, name="labelled"
-        )
-    if not numbers.labels_per_class:
-        return training
-    order = training[seeded.permutation(numbers.seed, len(training), "labelled")]
-    open_classes = np.ones(source.num_classes, np.int64)
-    if roles.hidden is not None:
-        open_classes[roles.hidden] = 0
-    room = numbers.labels_per_class * open_classes
-    taken, room = _walk(source.labels[order], room)
-    if room.any():
-        raise ValueError(_too_many_labels(source, order, room, open_classes, numbers))
-    return np.sort(order[taken])
-
-
-def _too_many_labels(
-    source: Source,
-    order: Int64[np.ndarray, "M"],
-    room: Int64[np.ndarray, "C"],
-    open_classes: Int64[np.ndarray, "C"],
-    numbers: _Numbers,
-) -> str:
-    """Why some class has too few labelled images, and how many it can have."""
-    wanted, labels = numbers.labels_per_class, source.labels[order]
-    lacking = int(np.argmax(room))
-    name = repr(source.class_names[lacking])
-    showing = int(np.sum(labels[:, lacking] > 0))
-    zero = "" if numbers.protocol in _LABELLED_LEAVE_DATABASE else ", or 0 for all"
-    if not showing:
-        return (
-            f"labels_per_class: found {wanted}, but no training image of class {name} "
-            f"is left, expected some of each class{zero}"
-        )
-    if not source.multi_label:
-        return (
-            f"labels_per_class: found {wanted}, expected at most {showing}, the number "
-            f"of training images left for class {name}{zero}"
-        )
-    least, most = 0, wanted
-    while most - least > 1:
-        middle = (least + most) // 2
-        if _walk(labels, middle * open_classes)[1].any():
-            most = middle
-        else:
-            least = middle
-    elsewhere = showing - (wanted - int(room[lacking]))
-    return (
-        f"labels_per_class: found {wanted}, expected at most {least}{zero}: {showing} "
-        f"training images show class {name}, and {elsewhere} of them count for another "
-        "class of theirs"
-    )
-
-
 def _part(source: Source, name: str) -> Int64[np.ndarray, "n"]:
     """The indices of a part, none where the source lacks it."""
     return source.parts.get(name, np.zeros(0, np.int64))
@@ -425,7 +331,7 @@ def _validation(source: Source) -> Int64[np.ndarray, "n"] | None:
 
 
 def _official_parts(
-    source: Source, numbers: _Numbers
+    source: Source, numbers: Numbers
 ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "m"]]:
     """Parts `train` and `test`, or a ValueError that says which there are."""
     train, test = _part(source, "train"), _part(source, "test")
@@ -438,7 +344,7 @@ def _official_parts(
     return train, test
 
 
-def _check_numbers(numbers: _Numbers) -> None:
+def _check_numbers(numbers: Numbers) -> None:
     """Raises ValueError for numbers that no source could serve."""
     why = f"because of protocol {numbers.protocol!r}"
     least = {"labels_per_class": 0, "num_labelled": 0, "num_validation": 0}
@@ -453,7 +359,7 @@ def _check_numbers(numbers: _Numbers) -> None:
             "less than 1"
         )
     needed = []
-    if numbers.protocol in _LABELLED_LEAVE_DATABASE:
+    if numbers.protocol in LABELLED_LEAVE_DATABASE:
         needed.append("labels_per_class")
     if numbers.protocol == "low_label" or PROTOCOLS[numbers.protocol] is _pooled:
         needed.append("num_queries")
@@ -461,7 +367,7 @@ def _check_numbers(numbers: _Numbers) -> None:
         if not getattr(numbers, name):
             raise ValueError(f"{name}: found 0, expected at least 1 {why}")
     unused, other = "num_labelled", "labels_per_class"
-    if numbers.protocol in _UNIFORM:
+    if numbers.protocol in UNIFORM:
         unused, other = other, unused
     if getattr(numbers, unused):
         raise ValueError(
@@ -494,81 +400,3 @@ def _check_labels(source: Source) -> None:
                 f"source.labels: found {counts[image]:.0f} labels of image {image}, "
                 "expected 1 because the source is not multi-label"
             )
-
-
-def _draw_some(
-    labels: Float32[np.ndarray, "N C"],
-    candidates: Int64[np.ndarray, "M"],
-    number: int,
-    numbers: _Numbers,
-    *,
-    name: str,
-) -> Int64[np.ndarray, "n"]:
-    """Draws `number <= M` of the candidates, sorted, in the manner of the protocol."""
-    seed = numbers.seed
-    if numbers.protocol not in _UNIFORM:
-        return _draw_balanced(labels, candidates, number, seed=seed, name=name)
-    order = candidates[seeded.permutation(seed, len(candidates), name)]
-    # An image without any class is no use as a query, nor for its label.
-    shown = labels[order].any(axis=1)
-    return np.sort(np.concatenate([order[shown], order[~shown]])[:number])
-
-
-def _walk(
-    labels: Float32[np.ndarray, "N C"], room: Int64[np.ndarray, "C"]
-) -> tuple[Bool[np.ndarray, "N"], Int64[np.ndarray, "C"]]:
-    """Takes images in order, each for its first class with room, until all is full.
-
-    Args:
-        labels: multi-hot labels in the order of the walk, `[N, C]`.
-        room: how many images each class may take, `[C]`.
-
-    Returns:
-        Which images were taken, `[N]`, and the room that is left, `[C]`.
-    """
-    left = room.tolist()
-    places = sum(left)
-    taken = np.zeros(len(labels), bool)
-    rows, classes = np.nonzero(labels)
-    for row, label in zip(rows.tolist(), classes.tolist(), strict=True):
-        if not places:
-            break
-        if left[label] and not taken[row]:
-            taken[row] = True
-            left[label] -= 1
-            places -= 1
-    return taken, np.array(left, np.int64)
-
-
-def _draw_balanced(
-    labels: Float32[np.ndarray, "N C"],
-    candidates: Int64[np.ndarray, "M"],
-    number: int,
-    *,
-    seed: int,
-    name: str,
-) -> Int64[np.ndarray, "n"]:
-    """Draws `number <= M` of the candidates, sorted, as equally from all classes.
-
-    Places go equally to the classes that still have images, those that have taken
-    fewest first, until all places are filled; images without any label come last.
-    """
-    num_classes = labels.shape[1]
-    class_order = seeded.permutation(seed, num_classes, name, "classes")
-    left = candidates[seeded.permutation(seed, len(candidates), name)]
-    filled = np.zeros(num_classes, np.int64)
-    drawn = left[:0]
-    while len(drawn) < number:
-        missing = number - len(drawn)
-        open_classes = class_order[labels[left].any(axis=0)[class_order]]
-        if not len(open_classes):
-            return np.sort(np.concatenate([drawn, left[:missing]]))
-        fewest_first = open_classes[np.argsort(filled[open_classes], kind="stable")]
-        room = np.zeros(num_classes, np.int64)
-        room[fewest_first] = missing // len(fewest_first)
-        room[fewest_first[: missing % len(fewest_first)]] += 1
-        taken, unused = _walk(labels[left], room)
-        filled += room - unused
-        drawn = np.concatenate([drawn, left[taken]])
-        left = left[~taken]
-    return np.sort(drawn)

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ssah_jax.data import label_cache
-from ssah_jax.data.images import EncodedImages, Resize
+from ssah_jax.data.encoded import EncodedImages
+from ssah_jax.data.images import Resize
 from ssah_jax.data.records import Records, quiet
 from ssah_jax.data.source import DataError, Source, consecutive_parts
 

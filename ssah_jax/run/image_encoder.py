@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float32, Int8, Int64
 
 from ssah_jax.data import ImageSequence, SkippedImages
+from ssah_jax.data.encoded import EncodedImages, image_files
 from ssah_jax.data.given import GivenImages
-from ssah_jax.data.images import EncodedImages, Resize, image_files
+from ssah_jax.data.images import Resize
 from ssah_jax.run.frozen_features import BATCH
 
 

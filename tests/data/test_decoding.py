@@ -11,11 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ssah_jax.data import images
-from ssah_jax.data.images import (
-    EncodedImages,
-    ImageError,
-    decode,
-)
+from ssah_jax.data.encoded import EncodedImages
+from ssah_jax.data.images import ImageError, decode
 
 # Pillow warns of odd metadata and of bombs; what counts is what comes of them.
 pytestmark = [

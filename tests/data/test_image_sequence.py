@@ -11,13 +11,9 @@ import pytest
 from encoded_images import NOISE, PHOTOS, RNG, SAMPLES, encode
 
 from ssah_jax.data import images
+from ssah_jax.data.encoded import EncodedImages, image_files
 from ssah_jax.data.finding import find_images
-from ssah_jax.data.images import (
-    EncodedImages,
-    ImageError,
-    decode,
-    image_files,
-)
+from ssah_jax.data.images import ImageError, decode
 from ssah_jax.data.source import DataError, ImageSequence
 
 # Pillow warns of odd metadata and of bombs; what counts is what comes of them.

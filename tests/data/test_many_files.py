@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from ssah_jax.data import finding, listing
+from ssah_jax.data import finding, spelling
 from ssah_jax.data.splits import either, without
 
 
@@ -31,7 +31,7 @@ def test_the_answer_is_that_of_the_disk(folder):
     names += [f"one/../two/{index}.png" for index in numbers]
     names = list(np.random.default_rng(0).permutation(names))
     wanted = [os.path.isfile(folder / name) for name in names]
-    found = listing.find_files(folder, names)
+    found = spelling.find_files(folder, names)
     assert (found.first >= 0).tolist() == wanted
     files = [os.path.realpath(folder / name) for name in names]
     for index in np.flatnonzero(wanted):
@@ -43,12 +43,12 @@ def test_the_answer_is_that_of_the_disk(folder):
 
 def test_a_folder_of_many_is_read_once(folder, monkeypatch):
     asked = []
-    real = listing.file_identity
+    real = spelling.file_identity
     monkeypatch.setattr(
-        listing, "file_identity", lambda path: asked.append(path) or real(path)
+        spelling, "file_identity", lambda path: asked.append(path) or real(path)
     )
     names = [f"one/{index}.png" for index in range(101)]
-    found = listing.find_files(folder, names)
+    found = spelling.find_files(folder, names)
     assert found.missing == ("one/100.png",)
     assert asked == [os.path.join(folder, "one/100.png")]
 

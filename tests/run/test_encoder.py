@@ -15,7 +15,7 @@ from PIL import Image
 
 from ssah_jax.config import Config, from_config_dict
 from ssah_jax.data import DataError, SkippedImages
-from ssah_jax.data.images import image_files
+from ssah_jax.data.encoded import image_files
 from ssah_jax.method import steps
 from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run import evaluators, parallel, train_lib

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from ssah_jax.data.images import decode, image_files, printable
+from ssah_jax.data.encoded import image_files
+from ssah_jax.data.images import decode, printable
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.duplicates import comparisons, distances_to, groups
 from ssah_jax.retrieval.index import Index
