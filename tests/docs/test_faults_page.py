@@ -19,3 +19,14 @@ def test_the_page_shows_the_record():
         len(part["pieces"]) for part in record.values()
     )
     assert printed in (ROOT / "docs/faults.md").read_text()
+
+
+def test_the_page_of_planted_faults_has_a_row_for_each_of_its_record():
+    record = json.loads((ROOT / "benchmarks/results/planted_faults.json").read_text())
+    lines = (ROOT / "docs/planted_faults.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ")][2:]
+    assert len(rows) == len(record["faults"])
+    for row, fault in zip(rows, record["faults"], strict=True):
+        for tree in ("before", "after"):
+            if fault[tree] and fault[tree]["caught_by"]:
+                assert fault[tree]["caught_by"].removeprefix("tests/") in row
