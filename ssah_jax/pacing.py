@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ssah_jax.similarity import cosine, unit_rows
+from ssah_jax.similarity import arguments, cosine, unit_rows
 from ssah_jax.types import PaceState
 
 LARGEST = 0.5
@@ -18,6 +18,16 @@ SHORTEST = 0.01
 """The shortest reach: where nothing is left to see of it, it can still come back."""
 
 
+_PACE = arguments.record(
+    PaceState,
+    threshold=arguments.real(""),
+    window=arguments.real(""),
+    angle=arguments.real(""),
+    recognised=arguments.real(""),
+)
+
+
+@arguments.takes(u_generated=arguments.codes("B K"), u_clean=arguments.codes("B K"))
 def bit_flips(
     u_generated: Float[Array, "B K"], u_clean: Float[Array, "B K"]
 ) -> Float[Array, "B"]:
@@ -31,6 +41,13 @@ def bit_flips(
     return (1.0 - alike) / 2.0
 
 
+@arguments.takes(
+    u_generated=arguments.codes("B K"),
+    u_clean=arguments.codes("B K"),
+    others=arguments.codes("M K"),
+    similar=arguments.flags("B M"),
+    where=arguments.flags("B M"),
+)
 def pair_hardness(
     u_generated: Float[Array, "B K"],
     u_clean: Float[Array, "B K"],
@@ -66,6 +83,11 @@ def pair_hardness(
     return row_mean(where & similar) - row_mean(where & ~similar)
 
 
+@arguments.takes(
+    start=arguments.number("(0, 0.5]"),
+    target=arguments.number("[0, 1]"),
+    reach=arguments.number("(0, 1]"),
+)
 def init_pace(start: float, target: float, *, reach: float) -> PaceState:
     """The policy before the first step.
 
@@ -83,6 +105,12 @@ def init_pace(start: float, target: float, *, reach: float) -> PaceState:
     )
 
 
+@arguments.takes(
+    pace=_PACE,
+    occluded=arguments.real(""),
+    rotated=arguments.real(""),
+    rate=arguments.number("[0, inf)"),
+)
 def follow_hardness(
     pace: PaceState,
     occluded: Float[Array, ""],
@@ -116,6 +144,14 @@ def follow_hardness(
     )
 
 
+@arguments.takes(
+    pace=_PACE,
+    recognised=arguments.real(""),
+    evidence=arguments.real(""),
+    target=arguments.number("[0, 1]"),
+    rate=arguments.number("[0, inf)"),
+    decay=arguments.number("[0, 1)"),
+)
 def follow_recognition(
     pace: PaceState,
     recognised: Float[Array, ""],

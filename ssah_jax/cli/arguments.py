@@ -5,6 +5,7 @@ import difflib
 import os
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from ssah_jax.cli.errors import UserError
@@ -111,6 +112,38 @@ class _HelpConfig(argparse.Action):
         parser.exit()
 
 
+def add_index(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument that says which index is searched."""
+    parser.add_argument(
+        "--index",
+        metavar="FILE",
+        type=as_path,
+        required=True,
+        help="what `ssah index` wrote of codes of the same model",
+    )
+
+
+def add_root(parser: argparse.ArgumentParser, *, shut: bool = False) -> None:
+    """Adds the argument that says where relative paths of images start.
+
+    Args:
+        parser: of a command.
+        shut: whether no image is shown from elsewhere.
+    """
+    what = (
+        "start, and outside of which none is shown (default: the working directory, "
+        "and anywhere)"
+        if shut
+        else "start, for the thumbnails (default: the working directory)"
+    )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        type=as_path,
+        help=f"where relative paths of images {what}",
+    )
+
+
 def add_overwrite(parser: argparse._ActionsContainer) -> None:
     """Adds the word that lets a command replace the file it writes."""
     parser.add_argument(
@@ -143,3 +176,28 @@ def add_run(
         help="which checkpoint: the last one (default), the best on validation "
         "queries, or that of step N",
     )
+
+
+def check_out(path: Path, *, overwrite: bool, update: bool | None = None) -> None:
+    """Checks that a command may write a file, before it does anything else.
+
+    Args:
+        path: the file.
+        overwrite: whether it may be replaced.
+        update: whether it may be brought up to date; None for a command that cannot.
+
+    Raises:
+        ValueError: it is there already, is a folder, or there is no folder for it.
+    """
+    from ssah_jax.data.images import printable
+
+    where = printable(str(path))
+    if path.is_dir():
+        raise ValueError(f"{where}: found a folder, expected the name of a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{where}: found no folder to write it in, expected one")
+    if path.exists() and not overwrite and not update:
+        instead = "bring it up to date with --update, or " if update is False else ""
+        raise ValueError(
+            f"{where}: is there already; {instead}replace it with --overwrite"
+        )

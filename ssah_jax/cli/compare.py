@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a directory is no run, or the page cannot be written.
     """
-    from ssah_jax.cli.encode import check_out
+    from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.run.report.compare_page import comparison
     from ssah_jax.run.workdir import write_atomically

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ssah_jax.cli.arguments import as_images, as_path
-from ssah_jax.cli.encode import find_and_tell, images_as_in_training
+from ssah_jax.cli.arguments import add_root, as_images, as_path
 from ssah_jax.cli.encoders import add_encoder, check_encoder, load_encoder
 from ssah_jax.cli.found import Hit, QueryResult, as_table
+from ssah_jax.cli.images import find_and_tell, images_as_in_training
 from ssah_jax.retrieval.code_files import CodeSet, pack_codes, read_codes
 from ssah_jax.retrieval.duplicates import comparisons, distances_to, groups
 from ssah_jax.retrieval.files import CodeFileError
@@ -87,13 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=as_path,
         help=f"also write a page with thumbnails of the first {PAGE_GROUPS} groups",
     )
-    parser.add_argument(
-        "--root",
-        metavar="DIR",
-        type=as_path,
-        help="where relative paths of images start, for the thumbnails (default: the "
-        "working directory)",
-    )
+    add_root(parser)
 
 
 def run(options: argparse.Namespace) -> int:

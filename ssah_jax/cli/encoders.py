@@ -174,15 +174,24 @@ def model_of(codes: str | os.PathLike[str]) -> Path:
     return path
 
 
+def fingerprint_of(codes: str | os.PathLike[str]) -> str:
+    """The fingerprint of the model of codes.
+
+    Raises:
+        ValueError: they are no codes.
+    """
+    from ssah_jax.retrieval.code_files import read_header
+
+    return str(read_header(find_files(Path(codes))[0])[1])
+
+
 def check_like(codes: str | os.PathLike[str], fingerprint: str) -> None:
     """Check that codes are of the model beside them.
 
     Raises:
         ValueError: they are of another, or are no codes.
     """
-    from ssah_jax.retrieval.code_files import read_header
-
-    _, found = read_header(find_files(Path(codes))[0])
+    found = fingerprint_of(codes)
     if found != fingerprint:
         raise ValueError(
             f"--like: found {one_line(codes)} of model {found}, but beside it "

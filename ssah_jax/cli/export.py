@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or run do not fit, or the form cannot hold the network.
     """
-    from ssah_jax.cli.encode import check_out
+    from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import setting_up
     from ssah_jax.data.images import printable
     from ssah_jax.run import export

@@ -6,11 +6,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssah_jax.cli.arguments import add_overwrite, as_images, as_path
-from ssah_jax.cli.encode import alone, check_out, lines_of
+from ssah_jax.cli.arguments import add_overwrite, as_images, as_path, check_out
+from ssah_jax.cli.images import lines_of
+from ssah_jax.cli.two_stages import features_path
 
 # Cheap: they import FAISS and PyArrow when they use them.
 from ssah_jax.retrieval.code_files import read_codes
+from ssah_jax.retrieval.feature_files import (
+    KeptFeatures,
+    read_features,
+    write_features,
+)
+from ssah_jax.retrieval.files import CodeFileError, alone, find_files, one_line
 from ssah_jax.retrieval.index import (
     KINDS,
     OPTIONS,
@@ -66,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the index to write, such as photos.index; with --add or --remove, the "
         "one to change",
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="also join the features that lie beside CODES into one file beside FILE; "
+        "--add then joins those of more codes",
+    )
     add_overwrite(parser)
     for kind, options in OPTIONS.items():
         if options:
@@ -99,8 +112,10 @@ def run(options: argparse.Namespace) -> int:
             for name, value in {"CODES": options.codes, **given}.items():
                 if value:
                     raise UserError(f"{name}: not with --add or --remove")
-            if options.kind or options.overwrite:
-                raise UserError("--kind, --overwrite: not with --add or --remove")
+            if options.kind or options.overwrite or options.keep:
+                raise UserError(
+                    "--kind, --overwrite, --keep: not with --add or --remove"
+                )
             index, counts = change_index(
                 options.out, add=options.add, remove=ids_of(options.remove)
             )
@@ -117,6 +132,7 @@ def run(options: argparse.Namespace) -> int:
             out=options.out,
             kind=options.kind or "flat",
             overwrite=options.overwrite,
+            keep=options.keep,
             **{name: value for name, value in given.items() if value is not None},
         )
     settings = "".join(f", {name} {value}" for name, value in index.options.items())
@@ -132,16 +148,18 @@ def index_codes(
     out: str | os.PathLike[str],
     kind: str = "flat",
     overwrite: bool = False,
+    keep: bool = False,
     **options: int,
 ) -> Index:
     """Builds an index of files of codes, and writes it.
 
     Args:
-        codes: files that `ssah_jax.cli.encode.encode_images` wrote with one
+        codes: files that `ssah_jax.cli.encoding.encode_images` wrote with one
             model, such as the shards of several processes, or folders of them.
         out: the file to write, atomically.
         kind: of `ssah_jax.retrieval.index.KINDS`.
         overwrite: whether `out` may be replaced.
+        keep: whether to join the features beside the codes in a file beside `out`.
         **options: of the kind, see `ssah_jax.retrieval.index.OPTIONS`.
 
     Returns:
@@ -155,9 +173,48 @@ def index_codes(
     check_out(path, overwrite=overwrite)
     if path.exists() and any(Path(c).exists() and path.samefile(c) for c in codes):
         raise ValueError("--out: found one of the files of codes, accepted is another")
+    kept, theirs = features_path(path), beside(codes)
+    # Of codes and an index of one name they are the same file.
+    keep = keep and kept not in theirs
+    if keep:
+        check_out(kept, overwrite=overwrite)
+    elif kept.exists() and kept not in theirs:
+        raise ValueError(
+            f"{one_line(kept)}: found features where those of the index would lie, "
+            "accepted is --keep, or another --out"
+        )
     index = build_index(read_codes(*codes), kind=kind, **options)
+    if keep:
+        features = _read_beside(codes)
+        if features.fingerprint != index.fingerprint:
+            raise CodeFileError(
+                f"{one_line(theirs[0])}: found features of model "
+                f"{features.fingerprint}, expected {index.fingerprint} as of the codes"
+            )
+        write_features(kept, features.of(index.ids))
     index.save(path)
     return index
+
+
+def beside(codes: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Where the features of files of codes lie, if there are any."""
+    return [features_path(file) for path in codes for file in find_files(Path(path))]
+
+
+def _read_beside(codes: Sequence[str | os.PathLike[str]]) -> KeptFeatures:
+    """The features beside files of codes.
+
+    Raises:
+        CodeFileError: there are none beside one of them, or they do not fit.
+    """
+    paths = beside(codes)
+    for path in paths:
+        if not path.is_file():
+            raise CodeFileError(
+                f"--keep: found no {one_line(path)} beside the codes, expected what "
+                "`ssah encode --keep` leaves"
+            )
+    return read_features(*paths)
 
 
 def ids_of(arguments: Sequence[str]) -> list[str]:
@@ -187,7 +244,8 @@ def change_index(
 
     Args:
         path: of the index.
-        add: files of codes of its model; images that it has get their new codes.
+        add: files of codes of its model; images that it has get their new codes. If
+            it has features beside it, so must they.
         remove: ids of images that it has.
 
     Returns:
@@ -208,7 +266,10 @@ def change_index(
             check_fingerprint(index, new.fingerprint)
             codes = added(codes, new)
             replaced = before + len(new.ids) - len(codes.ids)
-        changed = with_rows(index, codes)
+        changed, kept = with_rows(index, codes), features_path(Path(path))
+        # First: rows that the index does not know yet, or no more, do no harm.
+        if add and kept.is_file():
+            write_features(kept, _read_beside(add).after(read_features(kept)))
         changed.save(path)
     counts = {
         "added": len(codes.ids) - before,

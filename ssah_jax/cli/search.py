@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ssah_jax.cli.arguments import as_images, as_path
-from ssah_jax.cli.encode import find_and_tell, images_as_in_training
-from ssah_jax.cli.encoders import add_encoder, check_encoder, load_encoder
+from ssah_jax.cli.arguments import add_index, add_root, as_images, as_path
+from ssah_jax.cli.encoders import (
+    add_encoder,
+    check_encoder,
+    fingerprint_of,
+    load_encoder,
+)
 from ssah_jax.cli.found import Hit, QueryResult, as_json, as_table
+from ssah_jax.cli.images import find_and_tell, images_as_in_training
 from ssah_jax.cli.two_stages import (
     OVERSAMPLE,
     QUERIES,
+    add_two_stages,
+    check_two_stages,
     describe_measure,
     distance_of,
     load_features,
     measure,
 )
+from ssah_jax.retrieval.codes import unpack
 from ssah_jax.retrieval.feature_files import KeptFeatures
 from ssah_jax.retrieval.files import CodeFileError
 from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
@@ -40,13 +48,7 @@ _BATCH = 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ssah search`."""
     add_encoder(parser)
-    parser.add_argument(
-        "--index",
-        metavar="FILE",
-        type=as_path,
-        required=True,
-        help="what `ssah index` wrote of codes of the same model",
-    )
+    add_index(parser)
     parser.add_argument(
         "queries",
         metavar="QUERY",
@@ -84,20 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="only among images whose path is like this, such as '*/2023/*'",
     )
-    parser.add_argument(
-        "--rerank",
-        metavar="N",
-        type=int,
-        help="oversample: look at N candidates for each of the k, and order them by "
-        "the cosine of the features that `ssah encode --keep` left beside the codes",
-    )
-    parser.add_argument(
-        "--features",
-        metavar="FILE",
-        type=as_path,
-        nargs="+",
-        help="these features (default: those beside the codes of --like or --model)",
-    )
+    add_two_stages(parser)
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -115,13 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=as_path,
         help="also write a page with thumbnails, complete in itself",
     )
-    parser.add_argument(
-        "--root",
-        metavar="DIR",
-        type=as_path,
-        help="where relative paths of indexed images start, for the thumbnails "
-        "(default: the working directory)",
-    )
+    add_root(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -237,7 +220,7 @@ def search_images(
             Only where the index finds all of them: a "flat" one does, "multihash" up
             to nhash * (nflip + 1) - 1.
         features: of the indexed images, in their order: what is found is ordered by
-            the cosine of these. Only of an encoder of a frozen backbone.
+            the cosine of these.
         oversample: candidates by Hamming distance for each of the `k` that are then
             kept, at least 1.
         skipped: takes queries that cannot be read; None makes them an error.
@@ -259,8 +242,7 @@ def search_images(
     if features is None:
         batches = encoder.encode(images, skipped=skipped, batch_size=small)
     else:
-        frozen = cast("ssah_jax.run.frozen_encoder.FrozenEncoder", encoder)
-        batches = frozen.encode_both(images, skipped=skipped, batch_size=small)
+        batches = encoder.encode_both(images, skipped=skipped, batch_size=small)
     for rows, codes, *theirs in batches:
         wanted = len(index.ids) if radius is not None else k * oversample
         distances, found = index.search(codes, wanted)
@@ -300,17 +282,15 @@ def search_images(
 def _measure_stored(
     options: argparse.Namespace, index: Index, features: KeptFeatures
 ) -> int:
-    """`--measure` by indexed images, which needs no backbone."""
-    from ssah_jax.cli.encoders import model_of
-    from ssah_jax.run.code_model import CodeModel
+    """`--measure` by indexed images, which needs no encoder."""
     from ssah_jax.run.frozen_encoder import sample_of
 
-    model = CodeModel.load(options.model or model_of(options.like))
-    check_fingerprint(index, model.fingerprint)
+    if options.like is not None:
+        check_fingerprint(index, fingerprint_of(options.like))
     own = sample_of(len(features), QUERIES, seed=0)
     found = measure(
         *(index, features, np.asarray(features[own], np.float32), own),
-        model=model,
+        codes=np.asarray(unpack(index.packed[own], bits=index.bits), np.float32),
         k=options.k,
         oversample=_oversample(options),
     )
@@ -326,15 +306,12 @@ def _measure_images(
     names: Sequence[str],
 ) -> int:
     """`--measure` by images; one that is indexed does not find itself."""
-    frozen = cast("ssah_jax.run.frozen_encoder.FrozenEncoder", encoder)
-    computed = frozen.features.compute(frozen.image_files(names))
-    queries = np.concatenate([found for _, found in computed])
+    batches = [*encoder.encode_both(encoder.image_files(names), batch_size=_BATCH)]
     where = {name: row for row, name in enumerate(index.ids)}
     own = np.array([where.get(name, -1) for name in names], np.int64)
-    assert frozen.model is not None
     found = measure(
-        *(index, features, queries, own),
-        model=frozen.model,
+        *(index, features, np.concatenate([found for *_, found in batches]), own),
+        codes=np.concatenate([codes for _, codes, _ in batches]),
         k=options.k,
         oversample=_oversample(options),
     )
@@ -349,20 +326,11 @@ def _oversample(options: argparse.Namespace) -> tuple[int, ...]:
 def _check_two_stages(options: argparse.Namespace) -> None:
     if not options.queries and not options.measure:
         raise ValueError("QUERY: found none, accepted are images to search for")
-    if options.rerank is not None and options.rerank < 1:
-        raise ValueError(f"--rerank: found {options.rerank}, accepted is at least 1")
+    check_two_stages(options)
     if options.rerank is not None and options.radius is not None:
         raise ValueError("--rerank: found --radius too, accepted is -k with it")
     if options.measure and options.radius is not None:
         raise ValueError("--measure: found --radius too, accepted is -k with it")
-    if options.features and options.rerank is None and not options.measure:
-        raise ValueError("--features: accepted with --rerank or --measure")
-    if options.workdir is not None and (options.measure or options.rerank is not None):
-        raise ValueError(
-            f"{'--measure' if options.measure else '--rerank'}: found a run, of which "
-            "no features are kept, accepted are codes of --backbone, by --like or "
-            "--model"
-        )
 
 
 def _check_wanted(index: Index, *, k: int, radius: int | None) -> None:

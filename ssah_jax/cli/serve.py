@@ -7,8 +7,9 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssah_jax.cli.arguments import as_path
+from ssah_jax.cli.arguments import add_index, add_root
 from ssah_jax.cli.encoders import add_encoder, check_encoder, load_encoder
+from ssah_jax.cli.two_stages import add_two_stages, check_two_stages, load_features
 from ssah_jax.retrieval.index import check_fingerprint, load_index
 
 if TYPE_CHECKING:
@@ -23,20 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'ssah-jax[serve]'."
     )
     add_encoder(parser)
-    parser.add_argument(
-        "--index",
-        metavar="FILE",
-        type=as_path,
-        required=True,
-        help="what `ssah index` wrote of codes of the same model",
-    )
-    parser.add_argument(
-        "--root",
-        metavar="DIR",
-        type=as_path,
-        help="where relative paths of indexed images start, and outside of which none "
-        "is shown (default: the working directory, and anywhere)",
-    )
+    add_index(parser)
+    add_two_stages(parser)
+    add_root(parser, shut=True)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -87,32 +77,48 @@ def run(options: argparse.Namespace) -> int:
         ):
             if not least <= value <= most:
                 raise UserError(f"{name}: found {value}, accepted is {least} to {most}")
+        check_two_stages(options)
         if options.root is not None and not Path(options.root).is_dir():
             raise UserError(f"--root: found no folder {options.root}, expected one")
         # Before the seconds that loading takes.
         listening = _listen(options.host, options.port)
     with listening:
-        with setting_up():
-            index = load_index(options.index)
-            encoder = load_encoder(options)
-            check_fingerprint(index, encoder.fingerprint)
-            encoder.image_form  # noqa: B018  Raises where it takes no images.
         from ssah_jax.run.serve.app import MEGABYTE, make_app
         from ssah_jax.run.serve.batching import warm_up
         from ssah_jax.run.serve.engine import Engine
+        from ssah_jax.run.serve.watching import Watch
 
-        root = None if options.root is None else Path(options.root)
+        root, path = options.root and Path(options.root), Path(options.index)
+        reranks = options.rerank is not None
+
+        def load() -> Engine:
+            index = load_index(path)
+            check_fingerprint(index, encoder.fingerprint)
+            return Engine(
+                index,
+                root=root,
+                features=load_features(options, index) if reranks else None,
+                oversample=options.rerank or 1,
+            )
+
+        with setting_up():
+            # First: what changes while it is loaded has changed.
+            watch = Watch(path, load, lambda line: print(line, flush=True))
+            encoder = load_encoder(options)
+            engine = load()
+            encoder.image_form  # noqa: B018  Raises where it takes no images.
         app = make_app(
-            Engine(index, root=root),
+            engine,
             encoder,
             hosts=(options.host,),
             max_upload=options.max_upload * MEGABYTE,
+            watch=watch,
         )
-        warm_up(encoder)
+        warm_up(encoder, features=reranks)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(
-            f"{len(index.ids)} images at http://{shown}:{port} (Ctrl-C stops)",
+            f"{len(engine.index.ids)} images at http://{shown}:{port} (Ctrl-C stops)",
             flush=True,
         )
         _serve(app, listening)

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: no finished run, or the page cannot be written.
         DataError: an image cannot be read.
     """
-    from ssah_jax.cli.encode import check_out
+    from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
     from ssah_jax.run import show

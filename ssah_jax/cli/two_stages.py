@@ -3,19 +3,16 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int32, Int64
 
+from ssah_jax.cli.arguments import as_path
 from ssah_jax.retrieval.feature_files import KeptFeatures, read_features
 from ssah_jax.retrieval.files import CodeFileError, one_line
 from ssah_jax.retrieval.index import Index
 from ssah_jax.retrieval.reranking import nearest_by_cosine, neighbour_recall, rerank
-
-# As in ssah_jax.cli.encode.
-if TYPE_CHECKING:
-    import ssah_jax.run.code_model
 
 OVERSAMPLE: Final = (1, 2, 4, 10, 20)
 """Candidates for each image wanted that are measured where nobody says how many."""
@@ -24,24 +21,75 @@ QUERIES: Final = 1000
 """Indexed images that are searched for where nobody names others."""
 
 
+def add_two_stages(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that order what is found by features."""
+    parser.add_argument(
+        "--rerank",
+        metavar="N",
+        type=int,
+        help="oversample: look at N candidates for each image wanted, and order them "
+        "by the cosine of the features that `ssah encode --keep` left",
+    )
+    parser.add_argument(
+        "--features",
+        metavar="FILE",
+        type=as_path,
+        nargs="+",
+        help="these features (default: those beside the index, or beside the codes of "
+        "--like or --model)",
+    )
+
+
+def check_two_stages(options: argparse.Namespace) -> None:
+    """Check the arguments of `add_two_stages`.
+
+    Raises:
+        ValueError: a number is out of range, or features are not asked for.
+    """
+    if options.rerank is not None and options.rerank < 1:
+        raise ValueError(f"--rerank: found {options.rerank}, accepted is at least 1")
+    measures = getattr(options, "measure", False)
+    if options.features and options.rerank is None and not measures:
+        raise ValueError("--features: accepted with --rerank (or --measure of search)")
+
+
 def features_path(codes: str | Path) -> Path:
     """Where the features of codes lie: `codes.features` of `codes.parquet`."""
     return Path(codes).with_suffix(".features")
 
 
+def check_no_features(codes: str | Path) -> None:
+    """Check that no features lie where those of new codes would be looked for.
+
+    Raises:
+        ValueError: there are some.
+    """
+    path = features_path(codes)
+    if path.exists():
+        raise ValueError(
+            f"{one_line(path)}: is there already and would be taken for features of "
+            "the new codes; accepted is --keep with --overwrite, or another --out"
+        )
+
+
 def load_features(options: argparse.Namespace, index: Index) -> KeptFeatures:
     """The features of an index's images, in its order.
 
+    They are those that `--features` names, else those beside the index, else those
+    beside the codes of `--like` or `--model`.
+
     Args:
-        options: of `ssah search`.
+        options: of `ssah search` or `ssah serve`.
         index: that is searched.
 
     Raises:
         ValueError: there are none, or of another model or other images.
     """
-    paths = options.features
-    if not paths:
-        paths = [features_path(options.like or options.model)]
+    beside = features_path(options.index)
+    codes = options.like or options.model
+    paths: Sequence[str | Path] = options.features or [beside]
+    if not options.features and not beside.is_file() and codes:
+        paths = [features_path(codes)]
     features = read_features(*paths)
     if features.fingerprint != index.fingerprint:
         raise CodeFileError(
@@ -57,7 +105,7 @@ def measure(
     queries: Float[np.ndarray, "Q D"],
     own: Int64[np.ndarray, "Q"],
     *,
-    model: "ssah_jax.run.code_model.CodeModel",
+    codes: Float[np.ndarray, "Q K"],
     k: int,
     oversample: Sequence[int] = OVERSAMPLE,
 ) -> dict[str, Any]:
@@ -68,7 +116,7 @@ def measure(
         features: of the same images, in the same order.
         queries: features, `[Q, D]`.
         own: of each query its own row in the index, which does not count; -1 for none.
-        model: that codes are made by.
+        codes: of the queries, real-valued.
         k: images wanted.
         oversample: candidates for each of them; 1 for the codes alone.
 
@@ -77,7 +125,6 @@ def measure(
         nearest by cosine that are among those found.
     """
     _, wanted = nearest_by_cosine(queries, features, k=k, leave_out=own)
-    codes = model.binariser.apply(queries)
     found = {}
     for times in oversample:
         _, rows = index.search(codes, min(times * k, len(features)) + 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ssah_jax.retrieval.code_files import CodeSet, Stamp, read_table, stamps_of
 from ssah_jax.retrieval.code_writer import PART_ROWS, CodeWriter
+from ssah_jax.retrieval.feature_files import KeptFeatures, KeptWriter
 from ssah_jax.retrieval.files import CodeFileError, one_line
 
 if TYPE_CHECKING:
@@ -82,13 +83,19 @@ class Earlier:
         )
 
     def write_kept(
-        self, writer: CodeWriter, labels: Mapping[str, Sequence[str]] | None
+        self,
+        writer: CodeWriter,
+        labels: Mapping[str, Sequence[str]] | None,
+        features: KeptFeatures | None = None,
+        kept: KeptWriter | None = None,
     ) -> None:
         """Writes the rows that are kept, but those that are written already.
 
         Args:
             writer: of the file.
             labels: of images, by name; None to keep those that the rows have.
+            features: of the rows, where they have any.
+            kept: writer of these.
         """
         rows, stamps = self.changes.rows, self.changes.stamps
         names = [name for name in rows if name not in writer.done]
@@ -99,6 +106,9 @@ class Earlier:
             else:
                 theirs = self.codes.labels
                 known = [theirs[rows[n]] or None if theirs else None for n in some]
+            # Before the codes: what is written of these has its features.
+            if kept is not None and features is not None:
+                kept.write_stored(features[[rows[name] for name in some]])
             writer.write_packed(
                 some,
                 self.codes.packed[[rows[name] for name in some]],

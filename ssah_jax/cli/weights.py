@@ -115,7 +115,7 @@ def fetch_weights(
         WeightsError: there are no such weights, or they cannot be downloaded, read
             or written.
     """
-    from ssah_jax.cli.encode import check_out
+    from ssah_jax.cli.arguments import check_out
     from ssah_jax.networks.pretrained import digest, locate, read_tensors, write_tensors
 
     if out is not None:

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssah_jax.similarity import arguments
 
+
+@arguments.takes(
+    log_probability=arguments.real("B"),
+    loss=arguments.real("B"),
+    baseline=arguments.real("..."),
+)
 def score_function_loss(
     log_probability: Float[Array, "B"],
     loss: Float[Array, "B"],
@@ -29,6 +36,7 @@ def score_function_loss(
     return jax.lax.stop_gradient(loss - baseline) * log_probability
 
 
+@arguments.takes(logits=arguments.real("..."))
 def categorical_entropy(logits: Float[Array, "*B N"]) -> Float[Array, "*B"]:
     """Entropy of a categorical distribution in nats, `[...]` in [0, log N].
 

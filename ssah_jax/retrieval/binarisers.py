@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int8
+from jaxtyping import Float, Float32, Int8, Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from ssah_jax.retrieval.inputs import ArrayLike
+from ssah_jax.similarity import checks
 
 _CHUNK = 8192
 
@@ -54,7 +57,7 @@ class Binariser:
 
     @classmethod
     def fit(
-        cls, features: Float[np.ndarray, "N D"], *, kind: str, bits: int, seed: int = 0
+        cls, features: Shaped[ArrayLike, "N D"], *, kind: str, bits: int, seed: int = 0
     ) -> "Binariser":
         """Learn from the features of some images.
 
@@ -81,12 +84,13 @@ class Binariser:
         """
         x = _unit_rows(features)
         number, width = x.shape
+        checks.check_whole("seed", seed, 0)
         check_fit(number, width, kind=kind, bits=bits)
         mean = x.mean(axis=0)
         projection = KINDS[kind](x - mean, bits, np.random.default_rng(seed))
         return cls(kind, mean.astype("f4"), projection.astype("f4"))
 
-    def apply(self, features: Float[np.ndarray, "N D"]) -> Int8[np.ndarray, "N K"]:
+    def apply(self, features: Shaped[ArrayLike, "N D"]) -> Int8[np.ndarray, "N K"]:
         """Codes of features, `[N, K]` in {-1, +1}.
 
         Args:
@@ -99,7 +103,7 @@ class Binariser:
 
     transform = apply
 
-    def project(self, features: Float[np.ndarray, "N D"]) -> Float32[np.ndarray, "N K"]:
+    def project(self, features: Shaped[ArrayLike, "N D"]) -> Float32[np.ndarray, "N K"]:
         """What the signs are taken of, `[N, K]`, any real; as of `apply`."""
         x = _checked_rows(features)
         if x.shape[1] != len(self.mean):
@@ -172,6 +176,7 @@ def check_fit(number: int, width: int, *, kind: str, bits: int) -> None:
         ValueError: it cannot.
     """
     check_kind(kind)
+    checks.check_whole("bits", bits)
     if number < 2:
         raise ValueError(f"features: found {number} rows, accepted are at least 2")
     if kind == "sign":
@@ -195,16 +200,18 @@ def check_kind(kind: str) -> None:
     Raises:
         ValueError: there is none.
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind: found {kind!r}, accepted are {', '.join(KINDS)}")
 
 
-def _unit_rows(features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+def _unit_rows(features: Shaped[ArrayLike, "N D"]) -> Float[np.ndarray, "N D"]:
     return _units(_checked_rows(features).astype(np.float64))
 
 
-def _checked_rows(features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-    x = np.asarray(features)
+def _checked_rows(features: Shaped[ArrayLike, "..."]) -> Float[np.ndarray, "N D"]:
+    x = checks.host_array("features", features)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float32)
     if x.ndim != 2:
         raise ValueError(f"features: found shape {x.shape}, accepted is [N, D]")
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))

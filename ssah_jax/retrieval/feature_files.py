@@ -28,6 +28,7 @@ STORED: Final = ("float16", "int8")
 _VERSION: Final = 1
 _MAGIC: Final = b"ssah features "
 _HEADER: Final = 4096
+_CHUNK: Final = 4096
 _EXPECTED: Final = "a file of features, as `ssah encode --keep` writes"
 
 
@@ -65,6 +66,11 @@ class KeptFeatures:
         self.ids, self.fingerprint = tuple(ids), fingerprint
         self.shape = (len(self.ids), self._parts[0].shape[1])
 
+    @property
+    def stored(self) -> str:
+        """The type of the rows, of `STORED`."""
+        return str(self._parts[0].dtype)
+
     def __len__(self) -> int:
         """N."""
         return self.shape[0]
@@ -82,6 +88,28 @@ class KeptFeatures:
             here = part == number
             found[here] = self._parts[number][rows[here] - self._starts[number]]
         return found
+
+    def after(self, earlier: "KeptFeatures") -> "KeptFeatures":
+        """These, and those of an earlier file that are of other images, before them.
+
+        Raises:
+            CodeFileError: they are of another model, type or width.
+        """
+        for name in ("fingerprint", "stored"):
+            found, wanted = getattr(self, name), getattr(earlier, name)
+            if found != wanted:
+                raise CodeFileError(
+                    f"features: found {name} {found} to add, expected {wanted} as of "
+                    "those that are there"
+                )
+        mine = set(self.ids)
+        kept = [row for row, name in enumerate(earlier.ids) if name not in mine]
+        first = np.arange(len(earlier)) if earlier._rows is None else earlier._rows
+        own = np.arange(len(self)) if self._rows is None else self._rows
+        rows = np.concatenate([first[kept], own + earlier._starts[-1]])
+        ids = [*(earlier.ids[row] for row in kept), *self.ids]
+        parts = [*earlier._parts, *self._parts]
+        return KeptFeatures(parts, ids, self.fingerprint, rows.astype(np.int64))
 
     def of(self, ids: Sequence[str]) -> "KeptFeatures":
         """The same features in the order of others' ids, such as an index's.
@@ -178,8 +206,17 @@ class KeptWriter(AbstractContextManager["KeptWriter"]):
         Raises:
             CodeFileError: they cannot be written.
         """
+        self.write_stored(stored_as(features, self._stored))
+
+    def write_stored(self, rows: Shaped[np.ndarray, "n D"]) -> None:
+        """Adds rows that are in their stored type already.
+
+        Raises:
+            CodeFileError: they cannot be written.
+        """
+        assert rows.dtype == self._stored and rows.shape[1] == self._width
         try:
-            self._file.write(stored_as(features, self._stored).tobytes())
+            self._file.write(rows.tobytes())
             self._file.flush()
         except OSError as error:
             raise unusable(self._path, error, "a place to write to") from error
@@ -274,3 +311,25 @@ def _read_file(path: Path) -> tuple[np.ndarray, tuple[str, ...], dict[str, Any]]
     ) as error:
         raise unusable(path, error, _EXPECTED) from error
     return rows, ids, header
+
+
+def write_features(path: PathLike, features: KeptFeatures) -> None:
+    """Writes features to one file, which appears when it is whole.
+
+    Args:
+        path: replaced if it is there; may be one that the features lie in.
+        features: of any files.
+
+    Raises:
+        CodeFileError: it cannot be written.
+    """
+    with KeptWriter(
+        path,
+        stored=features.stored,
+        width=features.shape[1],
+        fingerprint=features.fingerprint,
+        rows=0,
+    ) as writer:
+        for start in range(0, len(features), _CHUNK):
+            writer.write_stored(features[start : start + _CHUNK])
+        writer.finish(features.ids)

@@ -137,3 +137,26 @@ def check_shards(files: Sequence[Path]) -> None:
                     f"{where}: found {len(indices)} of {count} shards, expected all "
                     f"(the first absent is {absent[0]:05}-of-{count:05})"
                 )
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing the same file, which would mix their rows."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CodeFileError(
+            f"{one_line(path)}: another process is writing it, accepted is one "
+            "at a time"
+        ) from error
+    except OSError as error:
+        raise unusable(path, error, "a place to write to") from error
+    try:
+        yield
+    finally:
+        # While it is held: what others open from here on is a new one.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

@@ -12,10 +12,9 @@ from search_cases import (
     as_if_trained,
     call,
     config,
-    small_weights,
+    without_weights,
 )
 
-from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run import evaluators, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
@@ -58,6 +57,6 @@ def frozen(run, tmp_path_factory) -> Path:
     """Codes of all photos by a frozen backbone, and their model beside them."""
     out = tmp_path_factory.mktemp("frozen") / "codes.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder_lib, "load_extractor", small_weights)
+        without_weights(patch)
         assert call("encode", *SMALL_CODES, run.photos, "--out", out) == 0
     return out

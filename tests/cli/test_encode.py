@@ -18,7 +18,8 @@ from search_cases import (
 )
 
 from ssah_jax.cli import encode as encode_lib
-from ssah_jax.cli.encode import encode_images, find_names
+from ssah_jax.cli.encoding import encode_images
+from ssah_jax.cli.images import find_names
 from ssah_jax.data import DataError
 from ssah_jax.retrieval.code_files import read_codes
 from ssah_jax.run.run_encoder import RunEncoder

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_cases import NUMBER, SMALL_CODES, call, mistake, small_weights
+from search_cases import NUMBER, SMALL_CODES, call, mistake, without_weights
 
 from ssah_jax.cli.fit import unfinished_path
 from ssah_jax.retrieval.code_files import read_codes
-from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run.code_model import CodeModel
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.frozen_encoder import FrozenEncoder
@@ -19,7 +18,7 @@ from ssah_jax.run.frozen_features import FrozenFeatures
 
 @pytest.fixture(autouse=True)
 def weights(monkeypatch):
-    monkeypatch.setattr(encoder_lib, "load_extractor", small_weights)
+    without_weights(monkeypatch)
 
 
 def bits_of(codes):

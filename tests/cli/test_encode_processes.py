@@ -15,8 +15,8 @@ import pytest
 from commands import ROOT, environment
 from search_cases import NUMBER, call, mistake
 
-from ssah_jax.cli import encode as encode_lib
-from ssah_jax.cli.encode import encode_images
+from ssah_jax.cli import encoding as encode_lib
+from ssah_jax.cli.encoding import encode_images
 from ssah_jax.retrieval import read_codes, shard_path
 
 

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_cases import SMALL_CODES, call, mistake, small_weights
+from search_cases import SMALL_CODES, call, mistake, without_weights
 
 from ssah_jax.retrieval.feature_files import read_features
-from ssah_jax.run import encoder as encoder_lib
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.frozen_encoder import FrozenEncoder
 
 
 @pytest.fixture(autouse=True)
 def weights(monkeypatch):
-    monkeypatch.setattr(encoder_lib, "load_extractor", small_weights)
+    without_weights(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def kept(run, tmp_path_factory) -> Path:
     """Codes of few bits, their model, features and index."""
     folder = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder_lib, "load_extractor", small_weights)
+        without_weights(patch)
         options = ["--keep", "float16", "--out", folder / "codes.parquet"]
         few = [*SMALL_CODES[:-2], "--bits", 5]
         assert call("encode", *few, run.photos, *options) == 0
@@ -82,7 +81,7 @@ def test_recall_is_measured(run, kept, monkeypatch, capsys):
     arguments += [kept / "photos.index", "--measure", "-k", 4]
     with monkeypatch.context() as patch:
         # No backbone is needed.
-        patch.setattr(encoder_lib, "load_extractor", None)
+        without_weights(patch, None)
         assert call(*arguments, "--json") == 0
     stored = json.loads(capsys.readouterr().out)
     assert (stored["queries"], stored["images"], stored["k"]) == (70, 70, 4)
@@ -146,8 +145,7 @@ def test_mistakes_are_one_line(run, kept, frozen, encoded, indexed, tmp_path, ca
         ([*like, photo, "--rerank", 0], "--rerank: found 0, accepted is at least 1"),
         ([*like, photo, "--rerank", 2, "--radius", 3], "--rerank: found --radius too"),
         ([*like, photo, "--features", "x"], "--features: accepted with --rerank"),
-        ([*a_run, "--rerank", 2], "--rerank: found a run, of which no features"),
-        ([*a_run, "--measure"], "--measure: found a run"),
+        ([*a_run, "--rerank", 2], "photos.features: found FileNotFoundError"),
         (
             [*like, photo, "--rerank", 2, "--features", tmp_path / "bad"],
             "bad: found KeyError",
@@ -165,12 +163,10 @@ def test_mistakes_are_one_line(run, kept, frozen, encoded, indexed, tmp_path, ca
         ),
     ):
         assert message in mistake(capsys, "search", *arguments)
-    for arguments, message in (
-        (["--workdir", run.workdir, "--keep", "int8"], "--keep: found a run"),
-        ([*SMALL_CODES, "--keep", "int8", "--update"], "--keep: found --update too"),
-    ):
-        out = ["--out", tmp_path / "new.parquet"]
-        assert message in mistake(capsys, "encode", *arguments, photo, *out)
+    out = ["--out", tmp_path / "new.parquet"]
     (tmp_path / "new.features").write_text("precious")
     arguments = [*SMALL_CODES, "--keep", "int8", run.photos, *out]
     assert "new.features: is there" in mistake(capsys, "encode", *arguments)
+    assert "new.features: is there already and would be taken for" in mistake(
+        capsys, "encode", *SMALL_CODES, run.photos, *out
+    )

@@ -13,6 +13,7 @@ from ssah_jax import cli as commands
 from ssah_jax.cli.found import Hit, QueryResult
 from ssah_jax.config import from_config_dict
 from ssah_jax.networks.weight_tables import WeightsError
+from ssah_jax.run import encoder, frozen_encoder
 from ssah_jax.run.features import Extractor, load_extractor
 from ssah_jax.run.run_encoder import RunEncoder, load_encoder
 from ssah_jax.run.workdir import Workdir
@@ -35,6 +36,12 @@ def small_weights(backbone: str, weights: str = "default") -> Extractor:
         raise WeightsError("'nowhere': found no such file, accepted is one")
     sha256 = hashlib.sha256(weights.encode()).hexdigest()
     return small(channels=3, weights=weights, sha256=sha256)
+
+
+def without_weights(patch, loader=small_weights) -> None:
+    """Let encoders of frozen backbones take `loader` for their weights."""
+    for module in (encoder, frozen_encoder):
+        patch.setattr(module, "load_extractor", loader)
 
 
 def config(**data):

@@ -272,7 +272,7 @@ def test_another_process_with_other_devices_gives_the_same(trained, tmp_path):
         "import sys, pathlib, numpy as np\n"
         "from ssah_jax.data.finding import find_images\n"
         "from ssah_jax.data.images import image_files\n"
-        "from ssah_jax.run.encoder import load_encoder\n"
+        "from ssah_jax.run.run_encoder import load_encoder\n"
         "from ssah_jax.run.workdir import Workdir\n"
         "root = pathlib.Path(sys.argv[2])\n"
         "encoder = load_encoder(Workdir(sys.argv[1]))\n"

@@ -54,6 +54,7 @@ SETS = dict(
     query_codes=U, query_labels=LABELS, database_codes=V, database_labels=OTHERS
 )
 WORST = np.argsort(U @ V.T, axis=1)
+PACE = pacing.init_pace(0.2, 0.8)
 COUNT, RELEVANT = np.full((3, K + 1), 4), np.full((3, K + 1), 2)
 HISTOGRAMS = dict(count=COUNT, relevant=RELEVANT)
 
@@ -175,6 +176,26 @@ CALLS = {
     transforms.rotate_blocks: dict(
         image=IMAGE, angles=DEFORMATION.angle, border="edge"
     ),
+    losses.score_function_loss: dict(
+        log_probability=U[:, 0], loss=U[:, 1], baseline=U[:, 2]
+    ),
+    losses.categorical_entropy: dict(logits=normal(2, 3)),
+    pacing.bit_flips: dict(u_generated=U, u_clean=-U),
+    pacing.pair_hardness: dict(
+        u_generated=-U, u_clean=U, others=V, similar=SIMILAR, where=WHERE
+    ),
+    pacing.init_pace: dict(start=0.2, target=0.8),
+    pacing.dual_ascent: dict(
+        pace=PACE, hardness=np.array(0.3, "f4"), rate=0.5, decay=0.9
+    ),
+    pacing.follow_recognition: dict(
+        pace=PACE,
+        recognised=np.array(0.7, "f4"),
+        evidence=np.array(0.5, "f4"),
+        target=0.9,
+        rate=0.1,
+        decay=0.9,
+    ),
     retrieval.binarise: dict(u=U),
     retrieval.pack: dict(codes=U),
     retrieval.unpack: dict(packed=np.asarray(retrieval.pack(U)), bits=K),
@@ -210,10 +231,6 @@ HOST = {
 # What these take are files, or nothing.
 ELSEWHERE = {"build_index", "database_mesh", "load_index", "read_codes", "shard_path"}
 ELSEWHERE |= {"read_features"}
-# Not looked at yet.
-ELSEWHERE |= {"categorical_entropy", "score_function_loss"}
-ELSEWHERE |= {"bit_flips", "dual_ascent", "follow_recognition", "init_pace"}
-ELSEWHERE |= {"pair_hardness"}
 
 
 def kind_of(form):
@@ -507,6 +524,9 @@ def test_words_records_keys_and_the_rest():
     refuses(losses.update_bank, "rows", np.arange(B) / 1.0)
     refuses(losses.graph_pairs, "far", (0.9, 0.5))
     refuses(similarity.confident, "multi_label", 1)
+    refuses(pacing.dual_ascent, "pace", DEFORMATION)
+    refuses(pacing.dual_ascent, "hardness", U)
+    refuses(losses.categorical_entropy, "logits", "a")
     for function in (losses.init_ties, transforms.random_flip):
         refuses(function, "key", 0)
         refuses(function, "key", jax.random.split(KEY))
@@ -600,3 +620,33 @@ def test_codes_of_an_index():
     for wrong in (0, True):
         with pytest.raises(ValueError, match=r"^k: found"):
             index.search(U, wrong)
+
+
+def test_features_of_a_binariser():
+    wanted = retrieval.Binariser.fit(V, kind="itq", bits=3)
+    codes = wanted.apply(U)
+    for form in (np.float64, jnp.asarray):
+        found = retrieval.Binariser.fit(form(V), kind="itq", bits=3)
+        np.testing.assert_allclose(found.projection, wanted.projection, atol=1e-5)
+        np.testing.assert_array_equal(wanted.apply(form(U)), codes)
+    assert wanted.apply(jnp.asarray(U, jnp.bfloat16)).shape == codes.shape
+    assert wanted.apply(np.int8(9 * U)).dtype == np.int8
+    for wrong in (
+        U[0],
+        U.astype(str),
+        U + 1j,
+        np.where(U > 1, np.nan, U),
+        [[1], [1, 2]],
+    ):
+        for use in (wanted.apply, retrieval.Binariser.fit):
+            with pytest.raises(
+                (ValueError, jaxtyping.TypeCheckError), match=r"features"
+            ):
+                use(wrong)
+    for name, wrong in (
+        *(("bits", x) for x in (0, 13, 2.5, True, "3")),
+        *(("seed", x) for x in (-1, 0.5, True)),
+        *(("kind", x) for x in ("ITQ", None, 3)),
+    ):
+        with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=name):
+            retrieval.Binariser.fit(V, **{"kind": "itq", "bits": 3} | {name: wrong})

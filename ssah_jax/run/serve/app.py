@@ -8,6 +8,7 @@ import ipaddress
 import json
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Final
@@ -26,6 +27,7 @@ from ssah_jax.run.image_encoder import ImageEncoder
 from ssah_jax.run.serve.batching import Batcher, batch_encoder
 from ssah_jax.run.serve.engine import Engine, Wanted
 from ssah_jax.run.serve.openapi import MOST_RESULTS, description
+from ssah_jax.run.serve.watching import Watch
 
 MEGABYTE: Final = 1 << 20
 
@@ -46,6 +48,8 @@ _STATIC: Final = {
     "/docs.js": ("docs.js", "text/javascript"),
 }
 _DECODERS: Final = 4
+_LOOK_EVERY: Final = 1.0
+"""Seconds between looks at the file of the index."""
 
 
 def make_app(
@@ -54,6 +58,7 @@ def make_app(
     *,
     hosts: Sequence[str] = (),
     max_upload: int = 20 * MEGABYTE,
+    watch: Watch | None = None,
 ) -> Starlette:
     """The application, for any ASGI server.
 
@@ -63,10 +68,11 @@ def make_app(
         hosts: names by which it may be called, besides `localhost`, this machine's
             own, and any address in numbers.
         max_upload: bytes of an image that may be sent.
+        watch: asked now and then for the engine of a changed index.
     """
     own = socket.gethostname().lower()
     names = {"localhost", own, f"{own}.local", *(host.lower() for host in hosts)}
-    handlers = _Handlers(engine, encoder, max_upload=max_upload)
+    handlers = _Handlers(engine, encoder, max_upload=max_upload, watch=watch)
     app = Starlette(
         routes=[
             *(
@@ -142,18 +148,47 @@ def _has_port(host: str) -> bool:
 
 class _Handlers:
     def __init__(
-        self, engine: Engine, encoder: ImageEncoder, *, max_upload: int
+        self,
+        engine: Engine,
+        encoder: ImageEncoder,
+        *,
+        max_upload: int,
+        watch: Watch | None,
     ) -> None:
-        self._engine, self._max_upload = engine, max_upload
+        self._served, self._max_upload, self._watch = engine, max_upload, watch
+        self._looked = time.monotonic()
         self._size, self._resize, self._channels = encoder.image_form
-        self._code_of = Batcher(batch_encoder(encoder))
+        features = engine.features is not None
+        self._encoded = Batcher(batch_encoder(encoder, features=features))
         # Decoded images are large: few at a time.
         self._decoding = threading.Semaphore(_DECODERS)
         self._description = description(max_upload=max_upload)
 
+    async def _engine(self, version: object = None) -> Engine:
+        """Of the index as it is.
+
+        Args:
+            version: that a row's number is of; None where nobody says.
+        """
+        now = time.monotonic()
+        if self._watch is not None and now - self._looked > _LOOK_EVERY:
+            self._looked = now
+            changed: Engine | None = await asyncio.to_thread(self._watch.engine)
+            self._served = changed or self._served
+        engine = self._served
+        # Before another index comes, its rows have other numbers.
+        current = await asyncio.to_thread(lambda: engine.version)
+        if version not in (None, current):
+            raise HTTPException(
+                409, "index: it has changed since, and rows have other numbers; search"
+            )
+        return engine
+
     async def about(self, request: Request) -> Response:
-        about = await asyncio.to_thread(lambda: self._engine.about)
-        return JSONResponse(about | {"max_upload": self._max_upload})
+        engine = await self._engine()
+        about = await asyncio.to_thread(lambda: engine.about)
+        more = {"index": engine.version, "max_upload": self._max_upload}
+        return JSONResponse(about | more)
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(self._description)
@@ -170,32 +205,39 @@ class _Handlers:
         body = await self._body(request)
         query = request.query_params
         if is_image:
-            row, content = None, body
+            row, version, content = None, None, body
             wanted = _wanted(
                 query.get("k"), query.getlist("label"), query.getlist("path")
             )
         else:
             asked = _object(body)
-            row, content = asked.get("row"), _base64(asked)
+            row, version = asked.get("row"), asked.get("index")
+            content = _base64(asked)
             wanted = _wanted(
                 asked.get("k"), asked.get("labels", []), asked.get("paths", [])
             )
+        engine = await self._engine(version)
+        about: dict[str, Any] = {"index": engine.version, "query": None}
         if row is not None:
-            row = self._row(row)
-            found = await asyncio.to_thread(self._engine.search_row, row, wanted)
-            return JSONResponse({"query": self._engine.image(row), "results": found})
-        image = await asyncio.to_thread(self._decoded, content)
-        code = await self._code_of(image)
-        found = await asyncio.to_thread(self._engine.search, code, wanted)
-        return JSONResponse({"query": None, "results": found})
+            row = _row(row, engine)
+            found = await asyncio.to_thread(engine.search_row, row, wanted)
+            about["query"] = engine.image(row)
+        else:
+            image = await asyncio.to_thread(self._decoded, content)
+            code, feature = await self._encoded(image)
+            found = await asyncio.to_thread(
+                functools.partial(engine.search, code, wanted, feature=feature)
+            )
+        return JSONResponse(about | {"results": found})
 
     async def image(self, request: Request) -> Response:
-        row = self._row(request.path_params["row"], status=404)
+        engine = await self._engine(request.query_params.get("index"))
+        row = _row(request.path_params["row"], engine, status=404)
         side = request.query_params.get("side", "small")
         if side not in ("small", "large"):
             raise HTTPException(422, f"side: found {side!r}, accepted: small, large")
         try:
-            jpeg = await asyncio.to_thread(self._picture, row, side)
+            jpeg = await asyncio.to_thread(self._picture, engine, row, side)
         except DataError as error:
             raise HTTPException(404, str(error)) from error
         headers = {"cache-control": "private, max-age=300"}
@@ -206,10 +248,11 @@ class _Handlers:
         if not given.isascii() or not given.isdecimal() or len(given) > 9:
             raise HTTPException(422, f"distance: found {given!r}, accepted is a number")
         try:
-            found = await asyncio.to_thread(self._engine.duplicates, int(given))
+            engine = await self._engine()
+            found = await asyncio.to_thread(engine.duplicates, int(given))
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
-        return JSONResponse(found)
+        return JSONResponse({"index": engine.version} | found)
 
     async def _body(self, request: Request) -> bytes:
         # As base64 an image is a third larger.
@@ -242,17 +285,18 @@ class _Handlers:
                 channels=self._channels,
             )
 
-    def _picture(self, row: int, side: str) -> bytes:
+    def _picture(self, engine: Engine, row: int, side: str) -> bytes:
         with self._decoding:
-            return self._engine.picture(row, side)
+            return engine.picture(row, side)
 
-    def _row(self, found: Any, *, status: int = 422) -> int:
-        count = len(self._engine.index.ids)
-        if type(found) is not int or not 0 <= found < count:
-            raise HTTPException(
-                status, f"row: found {found!r:.40}, accepted is 0 to {count - 1}"
-            )
-        return found
+
+def _row(found: Any, engine: Engine, *, status: int = 422) -> int:
+    count = len(engine.index.ids)
+    if type(found) is not int or not 0 <= found < count:
+        raise HTTPException(
+            status, f"row: found {found!r:.40}, accepted is 0 to {count - 1}"
+        )
+    return found
 
 
 def _wanted(k: Any, labels: Any, paths: Any) -> Wanted:
@@ -280,12 +324,12 @@ def _object(body: bytes) -> dict[str, Any]:
         raise HTTPException(
             422, "body: expected an object with either row (a number) or image (base64)"
         )
-    unknown = sorted(found.keys() - {"row", "image", "k", "labels", "paths"})
+    unknown = sorted(found.keys() - {"row", "index", "image", "k", "labels", "paths"})
     if unknown:
         raise HTTPException(
             422,
-            f"body: found {unknown[0]!r:.40}, accepted are row, image, k, labels and "
-            "paths",
+            f"body: found {unknown[0]!r:.40}, accepted are row, index, image, k, "
+            "labels and paths",
         )
     return found
 

@@ -13,28 +13,36 @@ from ssah_jax.run.image_encoder import ImageEncoder
 SIZES: Final = (1, 4, 16)
 """Images of a call, filled up to one of these: each is compiled once."""
 
-EncodeBatch = Callable[[UInt8[np.ndarray, "B S S ch"]], UInt8[np.ndarray, "B bytes"]]
+Encoded = tuple[UInt8[np.ndarray, "bytes"], Float32[np.ndarray, "D"] | None]
+"""The packed code of an image, and its features where these are asked for."""
+
+EncodeBatch = Callable[[UInt8[np.ndarray, "B S S ch"]], list[Encoded]]
 
 
-def batch_encoder(encoder: ImageEncoder) -> EncodeBatch:
+def batch_encoder(encoder: ImageEncoder, *, features: bool = False) -> EncodeBatch:
     """The encoder as a function of a batch.
 
     Args:
         encoder: of S x S images.
+        features: whether features are asked for.
 
     Returns:
-        From uint8 `[B, S, S, ch]`, 1 <= B <= 16, to packed codes `[B, ceil(K / 8)]`.
+        From uint8 `[B, S, S, ch]`, 1 <= B <= 16, to what is said of each.
     """
 
-    def encode(
-        images: UInt8[np.ndarray, "B S S ch"],
-    ) -> UInt8[np.ndarray, "B bytes"]:
+    def encode(images: UInt8[np.ndarray, "B S S ch"]) -> list[Encoded]:
         size = next(size for size in SIZES if size >= len(images))
-        codes: Float32[np.ndarray, "B K"]
         codes = np.full((len(images), encoder.bits), np.nan, np.float32)
-        for rows, values in encoder.encode(images, batch_size=size):
-            codes[rows] = values
-        return pack_codes(codes, bits=encoder.bits)
+        kept: list[Float32[np.ndarray, D] | None] = [None] * len(images)
+        if features:
+            for rows, values, found in encoder.encode_both(images, batch_size=size):
+                codes[rows] = values
+                for row, feature in zip(rows.tolist(), found, strict=True):
+                    kept[row] = feature
+        else:
+            for rows, values in encoder.encode(images, batch_size=size):
+                codes[rows] = values
+        return list(zip(pack_codes(codes, bits=encoder.bits), kept, strict=True))
 
     return encode
 
@@ -53,13 +61,11 @@ class Batcher:
             encode: of `batch_encoder`; called in a thread, once at a time.
         """
         self._encode = encode
-        self._waiting: list[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = []
+        self._waiting: list[tuple[np.ndarray, asyncio.Future[Encoded]]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def __call__(
-        self, image: UInt8[np.ndarray, "S S ch"]
-    ) -> UInt8[np.ndarray, "bytes"]:
-        """The packed code of an image, uint8 `[S, S, ch]`.
+    async def __call__(self, image: UInt8[np.ndarray, "S S ch"]) -> Encoded:
+        """What is said of an image, uint8 `[S, S, ch]`.
 
         Raises:
             Exception: what the encoder raised on the batch.
@@ -89,12 +95,14 @@ class Batcher:
         self._worker = None
 
 
-def warm_up(encoder: ImageEncoder) -> None:
+def warm_up(encoder: ImageEncoder, *, features: bool = False) -> None:
     """Compiles the encoder for every size of a batch, so that no request waits for it.
 
     Args:
         encoder: of S x S images.
+        features: whether features are asked for.
     """
     size, _, channels = encoder.image_form
     for number in SIZES:
-        batch_encoder(encoder)(np.zeros((number, size, size, channels), np.uint8))
+        blank = np.zeros((number, size, size, channels), np.uint8)
+        batch_encoder(encoder, features=features)(blank)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
 import os
 from collections import Counter
@@ -9,14 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Real, UInt8
 from PIL import Image
 
 from ssah_jax.data.encoded import image_files
 from ssah_jax.data.images import decode, printable
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.duplicates import comparisons, distances_to, groups
+from ssah_jax.retrieval.feature_files import KeptFeatures
 from ssah_jax.retrieval.index import Index
+from ssah_jax.retrieval.reranking import rerank
 from ssah_jax.retrieval.rows import among, matching
 
 MOST_LABELS: Final = 1000
@@ -48,15 +51,26 @@ class Wanted:
 class Engine:
     """Searches an index and draws its images; safe in several threads."""
 
-    def __init__(self, index: Index, *, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        index: Index,
+        *,
+        root: Path | None = None,
+        features: KeptFeatures | None = None,
+        oversample: int = 1,
+    ) -> None:
         """Takes an index.
 
         Args:
             index: of N images.
             root: where relative ids start, and which no image may lie outside of;
                 None for the working directory, and anywhere.
+            features: of the images, in their order: what is found is ordered by the
+                cosine of these; None for by distance.
+            oversample: candidates for each image wanted that are then looked at.
         """
-        self.index = index
+        self.index, self.features = index, features
+        self._oversample = oversample
         self._root = root
         self._packed = index.packed
         self._part = functools.lru_cache(8)(self._part_of)
@@ -79,38 +93,66 @@ class Engine:
             ],
         }
 
+    @functools.cached_property
+    def version(self) -> str:
+        """Changes with anything that a row's number depends on."""
+        digest = hashlib.sha256(self._packed.tobytes())
+        for name in self.index.ids:
+            digest.update(name.encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()[:12]
+
     def search(
-        self, code: UInt8[np.ndarray, "bytes"], wanted: Wanted, *, but: int = -1
+        self,
+        code: UInt8[np.ndarray, "bytes"],
+        wanted: Wanted,
+        *,
+        feature: Real[np.ndarray, "D"] | None = None,
+        but: int = -1,
     ) -> list[dict[str, Any]]:
         """The nearest images.
 
         Args:
             code: packed, `[ceil(K / 8)]`.
             wanted: how many, among which.
+            feature: of the same image, where images have features.
             but: a row that is not to be found; -1 for none.
 
         Returns:
-            Objects of `rank`, `distance`, `row`, `id` and `labels`, nearest first.
+            Objects of `rank`, `distance`, `similarity`, `row`, `id` and `labels`,
+            nearest first; the similarity is None without features.
 
         Raises:
             CodeFileError: there is no such label or path.
         """
         part, rows = self._part(wanted.labels, wanted.paths)
-        distances, found = part.search_packed(code[None], wanted.k + (but >= 0))
-        pairs = [
-            (int(distance), int(row if rows is None else rows[row]))
+        candidates = wanted.k * self._oversample + (but >= 0)
+        distances, found = part.search_packed(code[None], candidates)
+        away = {
+            int(row if rows is None else rows[row]): int(distance)
             for distance, row in zip(distances[0], found[0], strict=True)
             if row >= 0 and distance <= self.index.bits
-        ]
-        pairs = [pair for pair in pairs if pair[1] != but][: wanted.k]
+        }
+        away.pop(but, None)
+        order: list[tuple[int, float | None]] = [(row, None) for row in away]
+        if feature is not None and self.features is not None and away:
+            cosines, ordered = rerank(
+                np.asarray(feature, np.float32)[None],
+                self.features,
+                np.array([*away])[None],
+                k=wanted.k,
+            )
+            order = list(zip(ordered[0].tolist(), cosines[0].tolist(), strict=True))
         return [
-            {"rank": rank, "distance": distance} | self.image(row)
-            for rank, (distance, row) in enumerate(pairs, start=1)
+            {"rank": rank, "distance": away[row], "similarity": similarity}
+            | self.image(row)
+            for rank, (row, similarity) in enumerate(order[: wanted.k], start=1)
+            if row >= 0
         ]
 
     def search_row(self, row: int, wanted: Wanted) -> list[dict[str, Any]]:
         """The images nearest to an indexed one, but itself; else as `search`."""
-        return self.search(self._packed[row], wanted, but=row)
+        feature = None if self.features is None else self.features[[row]][0]
+        return self.search(self._packed[row], wanted, feature=feature, but=row)
 
     def image(self, row: int) -> dict[str, Any]:
         """`row`, `id` and `labels` of an indexed image."""
@@ -187,7 +229,7 @@ class Engine:
     def _members(self, rows: Int64[np.ndarray, "n"]) -> list[dict[str, Any]]:
         away = distances_to(self._packed[rows[0]], self._packed[rows])
         return [
-            {"rank": rank, "distance": distance} | self.image(row)
+            {"rank": rank, "distance": distance, "similarity": None} | self.image(row)
             for rank, (row, distance) in enumerate(
                 zip(rows.tolist(), away.tolist(), strict=True), start=1
             )

@@ -53,6 +53,7 @@ def _errors(**reasons: str) -> dict[str, Any]:
     }
 
 
+_CHANGED: Final = "the index has changed since the row's number was told"
 _STRINGS: Final = _list({"type": "string"})
 _K: Final = {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS, "default": 24}
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -84,6 +85,7 @@ _SEARCH: Final = {
     "responses": {
         "200": _json("nearest first", _ref("Found")),
         **_errors(
+            _409=_CHANGED,
             _413="the image is too large",
             _415="the body is of another type",
             _422="no image, or no such row, label or number",
@@ -99,10 +101,11 @@ _IMAGE: Final = {
             {"enum": ["small", "large"], "default": "small"},
             "its centre square of 192 pixels, or all of it",
         ),
+        _query("index", {"type": "string"}, "that the row's number is of"),
     ],
     "responses": {
         "200": {"description": "the image", "content": {"image/jpeg": {}}},
-        **_errors(_404="no such row, or the file is gone"),
+        **_errors(_404="no such row, or the file is gone", _409=_CHANGED),
     },
 }
 _DUPLICATES: Final = {
@@ -142,6 +145,7 @@ _SCHEMAS: Final = {
         "properties": {
             "image": {"type": "string", "contentEncoding": "base64"},
             "row": _INTEGER,
+            "index": _TEXT,
             "k": _K,
             "labels": _STRINGS,
             "paths": _STRINGS,
@@ -153,14 +157,18 @@ _SCHEMAS: Final = {
     "Hit": _object(
         rank={"type": "integer", "minimum": 1},
         distance=_INTEGER,
+        similarity={"oneOf": [{"type": "number"}, {"type": "null"}]},
         row=_INTEGER,
         id=_TEXT,
         labels=_STRINGS,
     ),
     "Found": _object(
-        query={"oneOf": [_ref("Image"), {"type": "null"}]}, results=_list(_ref("Hit"))
+        index=_TEXT,
+        query={"oneOf": [_ref("Image"), {"type": "null"}]},
+        results=_list(_ref("Hit")),
     ),
     "Groups": _object(
+        index=_TEXT,
         groups=_INTEGER,
         shown=_list(_object(size=_INTEGER, images=_list(_ref("Hit")))),
     ),
@@ -170,6 +178,7 @@ _SCHEMAS: Final = {
         kind=_TEXT,
         model=_TEXT,
         labels=_list(_object(name=_TEXT, images=_INTEGER)),
+        index=_TEXT,
         max_upload=_INTEGER,
     ),
     "Error": _object(error=_TEXT),

@@ -1,7 +1,7 @@
 "use strict";
 // Names of files and labels are strangers' text: they become text, never markup.
 const at = (id) => document.getElementById(id);
-const version = Date.now().toString(36);
+let index = "";
 let uploaded = null;
 let newest = 0;
 
@@ -50,16 +50,18 @@ function element(tag, text = "", attributes = {}) {
 function card(hit) {
   const button = element("button", "", { type: "button", title: "Search from this image" });
   const picture = element("img", "", {
-    src: `/images/${hit.row}?v=${version}`, alt: "", loading: "lazy",
+    src: `/images/${hit.row}?index=${index}`, alt: "", loading: "lazy",
   });
   picture.addEventListener("error", () => {
     picture.replaceWith(element("span", "not there any more", { class: "none" }));
   });
   const text = element("span", "", { class: "text" });
-  text.append(element("b", `distance ${hit.distance}`), element("span", hit.id));
+  text.append(element("b", `distance ${hit.distance}${
+    hit.similarity === null ? "" : ` · cosine ${hit.similarity.toFixed(3)}`}`), element("span", hit.id));
   if (hit.labels.length) text.append(element("small", hit.labels.join(", ")));
   button.append(picture, text);
-  button.addEventListener("click", () => { location.hash = `row=${hit.row}`; });
+  const of = index;
+  button.addEventListener("click", () => { location.hash = `row=${hit.row}&index=${of}`; });
   const item = element("li");
   item.append(button);
   return item;
@@ -72,8 +74,9 @@ function list(hits) {
 }
 
 function drawSearch(found, milliseconds) {
+  index = found.index;
   at("results").replaceChildren(list(found.results));
-  if (found.query) drawQuery(`/images/${found.query.row}?side=large&v=${version}`,
+  if (found.query) drawQuery(`/images/${found.query.row}?side=large&index=${index}`,
     [found.query.id, ...found.query.labels].join(" · "));
   say(`${plural(found.results.length, "image")} in ${milliseconds} ms, nearest first. `
     + "Choose one to search from it.");
@@ -109,10 +112,10 @@ function searchFile(file) {
   }), drawSearch);
 }
 
-function searchRow(row) {
+function searchRow(row, of) {
   uploaded = null;
   return show(() => ask("/search", {
-    method: "POST", body: JSON.stringify({ row, ...wanted() }),
+    method: "POST", body: JSON.stringify({ row, ...(of ? { index: of } : {}), ...wanted() }),
     headers: { "content-type": "application/json" },
   }), (found, milliseconds) => {
     drawSearch(found, milliseconds);
@@ -124,6 +127,7 @@ function duplicates(distance) {
   uploaded = null;
   at("query").hidden = true;
   return show(() => ask(`/duplicates?distance=${encodeURIComponent(distance)}`), (found) => {
+    index = found.index;
     const parts = found.shown.flatMap((group) => {
       const some = group.images.length < group.size ? `, ${group.images.length} shown` : "";
       return [element("h2", `${plural(group.size, "image")}${some}`), list(group.images)];
@@ -137,7 +141,7 @@ function duplicates(distance) {
 // The address says what is shown, so that the back button works.
 function follow() {
   const asked = new URLSearchParams(location.hash.slice(1));
-  if (asked.has("row")) return searchRow(Number(asked.get("row")));
+  if (asked.has("row")) return searchRow(Number(asked.get("row")), asked.get("index"));
   if (asked.has("duplicates")) return duplicates(asked.get("duplicates"));
 }
 
