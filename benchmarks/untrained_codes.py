@@ -45,6 +45,7 @@ from ssah_jax.run.workdir import Workdir
 
 _FEATURES = flags.DEFINE_string("features", None, "Of four views.", required=True)
 _HEADS = flags.DEFINE_list("heads", ["32", "64", "16", "128"], "Bits of heads.")
+_LABELS = flags.DEFINE_list("labels", ["0", "10", "50", "500"], "A class, of heads.")
 _ONLY_HEADS = flags.DEFINE_bool("only_heads", False, "Other rows stay as recorded.")
 _STEPS = flags.DEFINE_integer("steps", 2000, "Of a head.")
 _SECONDS = flags.DEFINE_string("seconds", "", "Of `ssah features`, as JSON; kept.")
@@ -53,8 +54,6 @@ _OUT = flags.DEFINE_string("out", None, "The record; None for benchmarks/results
 BITS = (16, 32, 64, 128)
 OVERSAMPLE = (1, 4, 10, 20)
 LEARN = 10_000
-LABELS = (0, 10, 50, 500)
-"""Labels a class of the heads."""
 
 
 def of_order(
@@ -167,7 +166,7 @@ def main(_: list[str]) -> None:
         )
         keep(rows)
     for bits in map(int, _HEADS.value):
-        for labels in LABELS:
+        for labels in map(int, _LABELS.value):
             row = of_head(labels, bits, split, *sets, kept, wanted)
             same = [r for r in rows if (r["kind"], r["bits"]) == (row["kind"], bits)]
             rows = [r for r in rows if r not in same] + [row]

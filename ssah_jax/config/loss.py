@@ -94,7 +94,7 @@ class _Terms:
         at_least(0),
     )
     coding_rate: float = field(
-        1.0,
+        0.3,
         "of the coding rate that keeps these codes apart, beside their agreement",
         at_least(0),
     )

@@ -198,7 +198,7 @@ def _hash_batch(
         learnt = params if learns else stop_gradient(params)
         unlabelled, stats = hash_(learnt, stats, views.unlabelled, domain="clean")
     if views.other is not None:
-        # Some of its views are hard: evaluation does not go by their moments.
+        # Hard where there is no other: evaluation does not go by their moments.
         other, stats = hash_(params, stats, views.other, domain="generated")
     if generated is not None:
         # A-Net learns from its own objective.

@@ -16,7 +16,8 @@ class Drawn(NamedTuple):
 
     Attributes:
         weak: any of the weakly augmented ones.
-        other: any view but this; the same where there is no other.
+        other: another weakly augmented one; any hard sample where there is none, and of
+            a single view this.
         hard: any hard sample; of a single view this.
     """
 
@@ -41,8 +42,11 @@ def draw(key: Key[Array, ""], features: Float[Array, "V 1 D"]) -> Drawn:
     if views == 1:
         return Drawn(features, features, features)
     weak_key, other_key, hard_key = jax.random.split(key, 3)
-    weak = jax.random.randint(weak_key, (), 0, number_weak(views))
-    away = jax.random.randint(other_key, (), 1, views)
-    hard = jax.random.randint(hard_key, (), number_weak(views), views)
-    rows = jnp.stack([weak, (weak + away) % views, hard])
+    number = number_weak(views)
+    weak = jax.random.randint(weak_key, (), 0, number)
+    hard = jax.random.randint(hard_key, (), number, views)
+    # As far away as any of the others, counted round.
+    away = jax.random.randint(other_key, (), 1, max(number, 2))
+    other = (weak + away) % number if number > 1 else hard
+    rows = jnp.stack([weak, other, hard])
     return Drawn(*features[rows][:, None])
