@@ -10,9 +10,8 @@ ROOT = Path(__file__).parents[2]
 def test_the_table_is_the_record():
     record = json.loads((ROOT / "benchmarks/results/untrained_codes.json").read_text())
     page = (ROOT / "docs/codes_without_training.md").read_text()
-    found = re.findall(
-        r"^\| `?([a-z0-9-]+)`? \| (\d+) \| (\d+) \| (.*) \|$", page, re.M
-    )
+    pattern = r"^\| `?([a-z0-9-]+)`? \| (\d+) \| (\d+) \| (.*) \|$"
+    found = re.findall(pattern, page, re.M)
     wanted = []
     for row in record["rows"]:
         recall = row["recall_at_10"]
