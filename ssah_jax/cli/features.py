@@ -112,9 +112,11 @@ def run(options: argparse.Namespace) -> int:
                 "CONFIG: found the source features, accepted is one of images"
             )
         hnet, data = config.hnet, config.data
+        weights = options.weights or hnet.weights or "default"
         extractor = load_extractor(
             options.backbone or hnet.backbone,
-            options.weights or hnet.weights or "default",
+            # A run on the features may look for it from elsewhere.
+            os.path.abspath(weights) if os.path.exists(weights) else weights,
             image_size=(
                 hnet.image_size if options.image_size is None else options.image_size
             ),

@@ -70,9 +70,9 @@ class RunEncoder(ImageEncoder):
         made_by = self.info.made_by
         if made_by is None:
             raise ValueError(
-                "--workdir: found a run on stored features of images as they were, "
-                "accepted is one on images, or on features that `ssah features` made "
-                "with data.image_size, so that others can be brought to it"
+                "--workdir: found a run on stored features whose images had no one "
+                "size, accepted is one on images, or on features that `ssah features` "
+                "made with data.image_size, so that others can be brought to it"
             )
         spec = made_by.weights if self.weights is None else self.weights
         extractor = load_extractor(
