@@ -38,8 +38,10 @@ FEATURES = {
     "hnet.image_size": 0,
     "hnet.weights": "",
     "anet.kind": "stored",
+    "loss.cross_view": 1.0,
 }
-"""Another file's protocol on features of its images, with their stored views."""
+"""Another file's protocol on features of its images, with their stored views: hard
+samples from these, and two of them compared."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "random": {"anet.kind": "random", "pace.reach": 1.0, "pace.dual_rate": 0.0},

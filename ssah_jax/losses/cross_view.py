@@ -17,22 +17,22 @@ from ssah_jax.similarity import arguments, unit_rows
 
 @arguments.takes(
     u=arguments.codes("B K"),
-    v=arguments.codes("B K"),
+    other=arguments.codes("B K"),
     scale=arguments.number("[0, inf)"),
     where=arguments.flags("B"),
 )
 def code_agreement_loss(
     u: Float[Array, "B K"],
-    v: Float[Array, "B K"],
+    other: Float[Array, "B K"],
     *,
     scale: float = 4.0,
     where: Bool[Array, "B"] | None = None,
 ) -> Float[Array, "B"]:
     """Cross-entropy of a code's bits to the bits of another view of the same image.
 
-    `mean_k log(1 + exp(-scale sign(v_k) u_k))` of codes with `|u|^2 = K`: the
+    `mean_k log(1 + exp(-scale sign(o_k) u_k))` of codes with `|u|^2 = K`: the
     probability that bit k is +1 is the sigmoid of `scale u_k`. The other view's bits
-    are constants of the gradient; to move both, add the loss with u and v exchanged.
+    are constants of the gradient; to move both, add the loss with both exchanged.
     Alone it is smallest where all images have one code; see `coding_rate_gap`. Weight 1
     in the preset `unsupervised`. After https://arxiv.org/abs/2510.27584.
 
@@ -40,14 +40,14 @@ def code_agreement_loss(
 
     Args:
         u: codes `[B, K]`, any real; only their directions count.
-        v: codes of the other view of each image, `[B, K]`; a bit is +1 where v >= 0.
+        other: codes o of the other view of each image, `[B, K]`; the bit of 0 is +1.
         scale: of the logits, > 0.
         where: images that count, `[B]`; None takes all.
 
     Returns:
         Loss of each image, `[B]`, at least 0; log 2 of a zero row, 0 outside `where`.
     """
-    bits = jax.lax.stop_gradient(jnp.where(v >= 0, 1.0, -1.0))
+    bits = jax.lax.stop_gradient(jnp.where(other >= 0, 1.0, -1.0))
     logits = scale * math.sqrt(u.shape[-1]) * unit_rows(u)
     return masked(jnp.mean(jax.nn.softplus(-bits * logits), axis=-1), where)
 

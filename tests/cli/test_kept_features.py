@@ -100,6 +100,7 @@ def test_an_index_keeps_features_of_what_is_added(photos, run, capsys):
     assert call(*remove) == 0
     assert call(*search, "--measure", "-k", 2) == 0
     shutil.copy("more.parquet", "bare.parquet")
+    capsys.readouterr()
     bare = ["index", "--add", "bare.parquet", "--out", "photos.index"]
     assert "--keep: found no bare.features" in mistake(capsys, *bare)
     taken = ["index", "codes.parquet", "--out", "photos.index", "--overwrite"]

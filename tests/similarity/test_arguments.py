@@ -131,7 +131,7 @@ CALLS = {
     losses.pair_consistency: TEACHER | dict(alpha=8.0),
     losses.pair_posterior: dict(u=U, anchors=V, scale=0.4),
     losses.ssdph_loss: TEACHER | dict(scale=0.4),
-    losses.code_agreement_loss: dict(u=U, v=-U, scale=4.0, where=ROWS),
+    losses.code_agreement_loss: dict(u=U, other=-U, scale=4.0, where=ROWS),
     losses.coding_rate_gap: CODES | dict(distortion=0.5),
     losses.ramp_up: dict(step=3, length=10.0),
     losses.ramp_down: dict(step=3, length=10.0),
@@ -638,7 +638,8 @@ def test_features_of_a_binariser():
         np.where(U > 1, np.nan, U),
         [[1], [1, 2]],
     ):
-        for use in (wanted.apply, retrieval.Binariser.fit):
+        fit = functools.partial(retrieval.Binariser.fit, kind="lsh", bits=3)
+        for use in (wanted.apply, fit):
             with pytest.raises(
                 (ValueError, jaxtyping.TypeCheckError), match=r"features"
             ):
