@@ -54,7 +54,7 @@ SETS = dict(
     query_codes=U, query_labels=LABELS, database_codes=V, database_labels=OTHERS
 )
 WORST = np.argsort(U @ V.T, axis=1)
-PACE = pacing.init_pace(0.2, 0.8)
+PACE = pacing.init_pace(0.2, 0.8, reach=0.5)
 COUNT, RELEVANT = np.full((3, K + 1), 4), np.full((3, K + 1), 2)
 HISTOGRAMS = dict(count=COUNT, relevant=RELEVANT)
 
@@ -184,9 +184,12 @@ CALLS = {
     pacing.pair_hardness: dict(
         u_generated=-U, u_clean=U, others=V, similar=SIMILAR, where=WHERE
     ),
-    pacing.init_pace: dict(start=0.2, target=0.8),
-    pacing.dual_ascent: dict(
-        pace=PACE, hardness=np.array(0.3, "f4"), rate=0.5, decay=0.9
+    pacing.init_pace: dict(start=0.2, target=0.8, reach=0.5),
+    pacing.follow_hardness: dict(
+        pace=PACE,
+        occluded=np.array(0.3, "f4"),
+        rotated=np.array(0.1, "f4"),
+        rate=0.5,
     ),
     pacing.follow_recognition: dict(
         pace=PACE,
@@ -524,8 +527,8 @@ def test_words_records_keys_and_the_rest():
     refuses(losses.update_bank, "rows", np.arange(B) / 1.0)
     refuses(losses.graph_pairs, "far", (0.9, 0.5))
     refuses(similarity.confident, "multi_label", 1)
-    refuses(pacing.dual_ascent, "pace", DEFORMATION)
-    refuses(pacing.dual_ascent, "hardness", U)
+    refuses(pacing.follow_hardness, "pace", DEFORMATION)
+    refuses(pacing.follow_hardness, "occluded", U)
     refuses(losses.categorical_entropy, "logits", "a")
     for function in (losses.init_ties, transforms.random_flip):
         refuses(function, "key", 0)
