@@ -187,7 +187,7 @@ def _local(options: argparse.Namespace) -> _Found:
 
 def _pushed(options: argparse.Namespace) -> _Found:
     """What `ssah push` sent of a run."""
-    from ssah_jax.cli.encode import check_out
+    from ssah_jax.cli.arguments import check_out
     from ssah_jax.run.encoder import Encoder
     from ssah_jax.run.experiment import prepare
 
