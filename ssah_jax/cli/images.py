@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 # `ssah encode --help` should not wait for models and data: they are imported where
 # they are used, and named in full in annotations.
 if TYPE_CHECKING:
-    import ssah_jax.data.finding
     import ssah_jax.data.encoded
+    import ssah_jax.data.finding
     import ssah_jax.run.image_encoder
 
 
@@ -54,8 +54,8 @@ def find_names(
     """
     from ssah_jax.data.finding import PassedOver, describe_passed_over
     from ssah_jax.data.images import printable
-    from ssah_jax.data.spelling import file_identity
     from ssah_jax.data.source import DataError
+    from ssah_jax.data.spelling import file_identity
 
     aside = passed_over if passed_over is not None else PassedOver()
     names = list(dict.fromkeys(n for a in arguments for n in _expand(a, aside)))
