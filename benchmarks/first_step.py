@@ -49,9 +49,9 @@ def child(start: float, arguments: list[str]) -> None:
     found = {"command": spent(start)}
     from ssah_jax.run import experiment, parallel, train_lib
 
-    prepare, opened, train_step = (
+    prepare, train, train_step = (
         experiment.prepare,
-        train_lib.open_run,
+        train_lib.train,
         parallel.train_step,
     )
 
@@ -60,10 +60,9 @@ def child(start: float, arguments: list[str]) -> None:
         found["data"] = spent(start)
         return result
 
-    def run_opened(*given: Any, **named: Any) -> Any:
-        result = opened(*given, **named)
+    def started(*given: Any, **named: Any) -> Any:
         found["state"] = spent(start)
-        return result
+        return train(*given, **named)
 
     def timed(*given: Any, **named: Any) -> Any:
         step = train_step(*given, **named)
@@ -78,7 +77,7 @@ def child(start: float, arguments: list[str]) -> None:
         return first
 
     experiment.prepare = prepared
-    train_lib.open_run = run_opened
+    train_lib.train = started
     parallel.train_step = timed
     sys.exit(cli.main(["train", *arguments]))
 
