@@ -216,7 +216,10 @@ def test_mistakes_in_arguments(capsys, words, message):
 
 PATHS = {
     "train": ["--workdir", "--data", "--from-run"],
-    "eval": ["--workdir", "--checkpoint", "--data", "--queries", "--database"],
+    "eval": [
+        *("--workdir", "--checkpoint", "--data", "--queries", "--database"),
+        "--out",
+    ],
     "prepare": ["--data-dir", "--from"],
     "features": ["--out", "--weights"],
     "encode": [
@@ -251,7 +254,10 @@ PATHS = {
         "--html",
         "--root",
     ],
-    "serve": ["--workdir", "--like", "--model", "--weights", "--index", "--root"],
+    "serve": [
+        *("--workdir", "--like", "--model", "--weights", "--index", "--features"),
+        "--root",
+    ],
     "export": ["--workdir", "--out"],
     "compare": ["RUN", "--out"],
     "show": ["--workdir", "--query", "--data", "--out"],

@@ -17,7 +17,7 @@ from ssah_jax.config import Config, from_config_dict
 from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.data.encoded import image_files
 from ssah_jax.method import steps
-from ssah_jax.run import encoder as encoder_lib
+from ssah_jax.run import run_encoder as encoder_lib
 from ssah_jax.run import evaluators, parallel, train_lib
 from ssah_jax.run.checkpointing import open_checkpoints
 from ssah_jax.run.experiment import Experiment, prepare
@@ -271,7 +271,7 @@ def test_another_process_with_other_devices_gives_the_same(trained, tmp_path):
     script = (
         "import sys, pathlib, numpy as np\n"
         "from ssah_jax.data.finding import find_images\n"
-        "from ssah_jax.data.images import image_files\n"
+        "from ssah_jax.data.encoded import image_files\n"
         "from ssah_jax.run.run_encoder import load_encoder\n"
         "from ssah_jax.run.workdir import Workdir\n"
         "root = pathlib.Path(sys.argv[2])\n"
