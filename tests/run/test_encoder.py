@@ -17,8 +17,8 @@ from ssah_jax.config import Config, from_config_dict
 from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.data.encoded import image_files
 from ssah_jax.method import steps
-from ssah_jax.run import run_encoder as encoder_lib
 from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run import run_encoder as encoder_lib
 from ssah_jax.run.checkpointing import open_checkpoints
 from ssah_jax.run.experiment import Experiment, prepare
 from ssah_jax.run.run_encoder import RunEncoder, load_encoder
