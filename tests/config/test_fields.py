@@ -8,7 +8,7 @@ import pytest
 from config_values import FIELDS, nested, refusal
 
 from ssah_jax import config as config_lib
-from ssah_jax.config import Config, from_config_dict
+from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.constraints import at_least
 from ssah_jax.config.fields import get, walk
 
@@ -239,3 +239,19 @@ def test_a_group_may_be_walked_by_itself():
     found = {field.name for field in walk(type(Config().pace))}
     assert found == {n[5:] for n in FIELDS if n.startswith("pace.")}
     assert at_least(2).accepted == "at least 2"
+
+
+@pytest.mark.parametrize(
+    ("group", "values"),
+    [
+        # Said here again: the tests above read what the fields themselves say.
+        ("optim", {"ema_decay": 1.0}),
+        ("batch", {"labelled": 1}),
+        ("data", {"channels": 2}),
+        ("data", {"unseen_share": 1.0}),
+        ("pace", {"start": 0.0}),
+    ],
+)
+def test_some_borders_are_where_they_were(group, values):
+    with pytest.raises(ConfigError, match=f"config.{group}.{next(iter(values))}: "):
+        from_config_dict({group: values})

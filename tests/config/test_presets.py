@@ -120,3 +120,8 @@ def test_a_preset_that_does_not_exist_is_one_line(text, found):
         applied(text)
     assert found in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_preset_random_draws_at_random():
+    values = presets.with_presets(config_lib.default(), "random", smoke={})
+    assert values.anet.kind == "random"
