@@ -255,7 +255,7 @@ def train(run: Run, *, log: Sequence[str] = ()) -> dict[str, Any] | None:
 
 
 def is_finished(workdir: Workdir) -> bool:
-    """Whether the run has its results; makes up for a report that a kill prevented.
+    """Whether the run has its results; makes up for pages that a kill prevented.
 
     Raises:
         WorkdirError: they are not what was written.
@@ -263,8 +263,13 @@ def is_finished(workdir: Workdir) -> bool:
     finished = workdir.results.exists()
     if finished:
         workdir.read_results()
-    if finished and not workdir.report.exists() and processes.is_first():
-        _write_report(workdir)
+    if finished and processes.is_first():
+        for page, write in (
+            (workdir.report, _write_report),
+            (workdir.card, write_card),
+        ):
+            if not page.exists():
+                write(workdir)
     return finished
 
 

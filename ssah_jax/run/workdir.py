@@ -147,6 +147,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
         self.report = self.path / "report.html"
+        self.card = self.path / "model_card.md"
         self._config = self.path / "config.json"
         self._model = self.path / "model.json"
         self._metrics = self.path / "metrics.jsonl"

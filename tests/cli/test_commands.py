@@ -87,12 +87,16 @@ def test_workdir_holds_what_is_promised(finished):
 
 
 @pytest.mark.slow
-def test_report_that_was_not_written_is_made_up_for(finished, capsys):
-    (finished / "report.html").unlink()
+@pytest.mark.parametrize("lost", [("model_card.md",), ("report.html", "model_card.md")])
+def test_pages_that_were_not_written_are_made_up_for(finished, lost, capsys):
+    before = {name: (finished / name).read_text() for name in lost}
+    for name in lost:
+        (finished / name).unlink()
     status, out, err = here(capsys, "train", *train_arguments(finished))
     assert status == 0, err
     assert "finished" in out
     assert "No results yet" not in (finished / "report.html").read_text()
+    assert (finished / "model_card.md").read_text() == before["model_card.md"]
 
 
 @pytest.mark.slow

@@ -35,7 +35,6 @@ def write_card(workdir: Workdir) -> Path:
     Raises:
         ValueError: a file of the run is missing or damaged.
     """
-    path = workdir.path / "model_card.md"
     config = json.loads((workdir.path / "config.json").read_text())
     info, results = workdir.read_model_info(), workdir.read_results()
     height, width, channels = info.image_shape
@@ -93,8 +92,8 @@ fingerprint.
 ssah encode --model FILE photos --out codes.parquet
 ```
 """
-    write_atomically(path, text.encode(errors="backslashreplace"))
-    return path
+    write_atomically(workdir.card, text.encode(errors="backslashreplace"))
+    return workdir.card
 
 
 def as_text(name: str) -> str:
