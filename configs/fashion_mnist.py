@@ -7,7 +7,7 @@
 Elsewhere, point `--config.data.path` at a directory with the four IDX files.
 
 Measured on seed 0 alone, one of 2 busy CPU cores: map 0.738 at 50 labels a class in
-12 minutes; 0.693 at 10 in 12 with the adversary before this one.
+12 minutes; 0.693 at 10 in 12, with the adversaries before this one.
 """
 
 from ml_collections import ConfigDict
