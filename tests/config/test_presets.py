@@ -110,7 +110,7 @@ def test_commas_in_quotes_and_brackets_do_not_separate():
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("tiny", "found the preset 'tiny', accepted are smoke, random, supervised, "),
+        ("tiny", "found the preset 'tiny', accepted are smoke, random, paced, "),
         ("bit=3", "found the preset 'bit=3', accepted are smoke, random, "),
         ("bits=many", "config.bits: found 'many', accepted is int, such as 32"),
     ],

@@ -122,7 +122,8 @@ def test_anet_prefers_what_is_hard_within_reach_and_the_more_the_lower_the_thres
     start, step = frozen(config)
 
     def learnt(threshold):
-        pace = pacing.init_pace(threshold, 0.9, reach=1.0)
+        pace = pacing.init_pace(0.1, 0.9, reach=1.0)
+        pace = pace.replace(threshold=jnp.float32(threshold))
         _, kinds, metrics = run(step, start.replace(pace=pace), 300)
         return kinds.mean(), float(metrics["entropy/angle"])
 

@@ -148,12 +148,12 @@ def test_without_labels_nothing_of_them_is_there_and_codes_spread():
     state, batch = state_of(config), batch_of(config)
     step = jax.jit(partial(steps.train_step, config=config))
     losses = []
-    for _ in range(30):
+    for _ in range(200):  # half of them warm up
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss/total"]))
     named = {name for name in metrics if name.startswith("loss/")}
     assert named == {"loss/cross_view", "loss/coding_rate", "loss/total"}
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.05
+    assert np.mean(losses[-20:]) < np.mean(losses[:20]) - 0.1
     assert not any(name.startswith("pace/") for name in metrics)
 
 

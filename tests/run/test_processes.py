@@ -149,8 +149,11 @@ def results(workdir: Path) -> dict[str, object]:
 
 
 def assert_close(found: Path, wanted: Path) -> None:
-    """Of two workdirs the same numbers to 1e-5."""
+    """Of two workdirs the same numbers to 1e-5; norms of gradients to 1e-4."""
     for one, two in zip(metrics(found), metrics(wanted), strict=True):
+        # A-Net's is of differences in hardness, over a small threshold.
+        norms = {name: two.pop(name) for name in [*two] if "gradient/" in name}
+        assert {k: one.pop(k) for k in norms} == pytest.approx(norms, rel=1e-4)
         assert one == pytest.approx(two, rel=1e-5, abs=1e-5)
     one, two = results(found), results(wanted)
     assert one["map"] == pytest.approx(two["map"], abs=1e-5)
