@@ -97,6 +97,13 @@ CHANCE = {
 }
 """Deformations by chance: of the family that A-Net has, and of ranges made by hand."""
 
+ADVERSARY = {
+    "supervised": "supervised",
+    **CHANCE,
+    "SSAH without A-Net": "paced",
+    "SSAH": "",
+}
+
 CIFAR10_FOLDER = (
     "source=folder,path=runs/cifar10-jpeg,store=memory,protocol=low_label,"
     "num_queries=1000,num_validation=1000,hnet.widths=(32,64,128),batch.labelled=64,"
@@ -233,12 +240,7 @@ STUDIES = {
     "adversary": Study(
         config="configs/fashion_mnist.py",
         presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
-        rows={
-            "supervised": "supervised",
-            **CHANCE,
-            "SSAH without A-Net": "paced",
-            "SSAH": "",
-        },
+        rows=ADVERSARY,
         columns={str(n): f"labels_per_class={n}" for n in (50, 500)},
         baseline="random, whole family",
         seeds=3,
@@ -248,12 +250,7 @@ STUDIES = {
     "adversary_cifar10": Study(
         config="configs/cifar10.py",
         presets=CIFAR10_FOLDER + ",steps=1000",
-        rows={
-            "supervised": "supervised",
-            **CHANCE,
-            "SSAH without A-Net": "paced",
-            "SSAH": "",
-        },
+        rows=ADVERSARY,
         columns={str(n): f"labels_per_class={n}" for n in (500, 50)},
         baseline="random, whole family",
         seeds=3,

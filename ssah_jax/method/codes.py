@@ -90,13 +90,19 @@ def hash_images(
     return codes.reshape(len(images), -1), stats
 
 
+def describe(
+    params: Params, stats: Params, images: Float[Array, "B H W ch"], *, config: Config
+) -> HashOutputs:
+    """Codes and features of images by running statistics, not those of the batch."""
+    variables = {"params": params, "batch_stats": stats}
+    return cast(HashOutputs, build_hnet(config).apply(variables, images))
+
+
 def encode(
     params: Params, stats: Params, images: Float[Array, "B H W ch"], *, config: Config
 ) -> Float[Array, "B K"]:
-    """Real-valued codes of images by running statistics, not those of the batch."""
-    variables = {"params": params, "batch_stats": stats}
-    outputs = cast(HashOutputs, build_hnet(config).apply(variables, images))
-    return outputs.code
+    """Real-valued codes of images, as of `describe`."""
+    return describe(params, stats, images, config=config).code
 
 
 def batch_hardness(

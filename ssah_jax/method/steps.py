@@ -1,6 +1,6 @@
 """One training step and one encoding step: pure, neither compiled nor mapped."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from ssah_jax.config import Config
 from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.reduce import all_sum
 from ssah_jax.method.adversary import anet_objective, hardness_by_kind
-from ssah_jax.method.codes import build_hnet, encode
+from ssah_jax.method.codes import build_hnet, describe, encode
 from ssah_jax.method.objectives import Carried, hnet_objective
 from ssah_jax.method.optim import anet_optimiser, hnet_optimiser
 from ssah_jax.method.views import build_anet, clean_view, generate, make_views
@@ -267,9 +267,7 @@ def describe_step(
     config: Config,
 ) -> HashOutputs:
     """As `encode_step`, with the backbone's features `[B, D]` beside the codes."""
-    variables = {"params": params, "batch_stats": stats}
-    view = clean_view(image, config=config)
-    return cast(HashOutputs, build_hnet(config).apply(variables, view))
+    return describe(params, stats, clean_view(image, config=config), config=config)
 
 
 def _update_pace(pace: PaceState, metrics: Metrics, *, config: Config) -> PaceState:

@@ -73,6 +73,18 @@ class Extractor:
                 f"accepted for {self.backbone} are sides of at least {least}{divisible}"
             )
 
+    def check_weights(self, spec: str, sha256: str, *, whose: str) -> None:
+        """Check that its weights are those that features were computed with before.
+
+        Raises:
+            ValueError: they are others.
+        """
+        if self.sha256 != sha256:
+            raise ValueError(
+                f"--weights: found {spec} with sha256 {self.sha256[:16]}, "
+                f"accepted is the file of the {whose}, {sha256[:16]}"
+            )
+
 
 def load_extractor(
     backbone: str,
@@ -218,8 +230,7 @@ def draw_views(
     keys = jax.random.split(key, recipe.number)
     weak = [clean_view(image[None], config=config)[0]]
     for each in keys[1:number]:
-        move, flip, _ = jax.random.split(each, 3)
-        weak.append(weak_view(jnp.stack([move, flip]), image, config=config))
+        weak.append(weak_view(jax.random.split(each, 3)[:2], image, config=config))
     # No pace will follow them: the whole family.
     pace = pacing.init_pace(config.pace.start, config.pace.target, reach=1.0)
     hard = [

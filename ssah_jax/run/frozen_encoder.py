@@ -13,7 +13,7 @@ from ssah_jax.retrieval.binarisers import Binariser, check_fit
 from ssah_jax.run.code_model import CodeModel
 from ssah_jax.run.features import Extractor, load_extractor
 from ssah_jax.run.frozen_features import FeatureFunction, FrozenFeatures
-from ssah_jax.run.image_encoder import ImageEncoder
+from ssah_jax.run.image_encoder import Codes, CodesAndFeatures, ImageEncoder
 
 BITS: Final = 64
 """K where nobody says how many."""
@@ -67,11 +67,7 @@ class FrozenEncoder(ImageEncoder):
         else:
             spec = model.weights if weights is None else os.fspath(weights)
             function = load_extractor(model.backbone, spec)
-            if function.sha256 != model.sha256:
-                raise ValueError(
-                    f"--weights: found {spec} with sha256 {function.sha256[:16]}, "
-                    f"accepted is the file of the model's, {model.sha256[:16]}"
-                )
+            function.check_weights(spec, model.sha256, whose="model's")
         encoder = FrozenEncoder(
             function,
             name=model.backbone,
@@ -211,7 +207,7 @@ class FrozenEncoder(ImageEncoder):
         *,
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
+    ) -> Iterator[Codes]:
         """As of `ImageEncoder`."""
         found = self.encode_both(images, skipped=skipped, batch_size=batch_size)
         for rows, codes, _ in found:
@@ -223,13 +219,7 @@ class FrozenEncoder(ImageEncoder):
         *,
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[
-        tuple[
-            Int64[np.ndarray, "n"],
-            Float32[np.ndarray, "n K"],
-            Float32[np.ndarray, "n D"],
-        ]
-    ]:
+    ) -> Iterator[CodesAndFeatures]:
         """As of `ImageEncoder`."""
         binariser = self._fitted.binariser
         for rows, features in self.features.compute(

@@ -14,6 +14,14 @@ from ssah_jax.data.given import GivenImages
 from ssah_jax.data.images import Resize
 from ssah_jax.run.frozen_features import BATCH
 
+Codes = tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]
+"""Indices of a batch's images that could be read, and their codes."""
+
+CodesAndFeatures = tuple[
+    Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"], Float32[np.ndarray, "n D"]
+]
+"""The same, with the backbone's features that codes are made of."""
+
 
 class ImageEncoder(abc.ABC):
     """Images to binary codes; made by `ssah_jax.run.encoder.Encoder`.
@@ -53,13 +61,7 @@ class ImageEncoder(abc.ABC):
         *,
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[
-        tuple[
-            Int64[np.ndarray, "n"],
-            Float32[np.ndarray, "n K"],
-            Float32[np.ndarray, "n D"],
-        ]
-    ]:
+    ) -> Iterator[CodesAndFeatures]:
         """As `encode`, with the backbone's features `[n, D]` that codes are made of."""
 
     @abc.abstractmethod
@@ -69,7 +71,7 @@ class ImageEncoder(abc.ABC):
         *,
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
+    ) -> Iterator[Codes]:
         """Real-valued codes of images, a batch at a time.
 
         Args:

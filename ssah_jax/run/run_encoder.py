@@ -10,7 +10,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from ssah_jax.config import Config
 from ssah_jax.data import ImageSequence, SkippedImages
@@ -25,7 +24,7 @@ from ssah_jax.run.encoder_file import (
 )
 from ssah_jax.run.features import Extractor, compute_features, load_extractor
 from ssah_jax.run.frozen_features import BATCH
-from ssah_jax.run.image_encoder import ImageEncoder
+from ssah_jax.run.image_encoder import Codes, CodesAndFeatures, ImageEncoder
 from ssah_jax.run.workdir import FrozenBackbone, ModelInfo, Workdir
 from ssah_jax.types import HashOutputs, TrainState
 
@@ -82,11 +81,7 @@ class RunEncoder(ImageEncoder):
             crop_size=made_by.crop_size,
             dtype=made_by.dtype,
         )
-        if extractor.sha256 != made_by.sha256:
-            raise ValueError(
-                f"--weights: found {spec} with sha256 {extractor.sha256[:16]}, "
-                f"accepted is the file of the run's features, {made_by.sha256[:16]}"
-            )
+        extractor.check_weights(spec, made_by.sha256, whose="run's features")
         return extractor
 
     @functools.cached_property
@@ -138,7 +133,7 @@ class RunEncoder(ImageEncoder):
         *,
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[tuple[Int64[np.ndarray, "n"], Float32[np.ndarray, "n K"]]]:
+    ) -> Iterator[Codes]:
         """As of `ImageEncoder`; of a run on stored features, also of features."""
         if self._are_to_be_described(images):
             found = self.encode_both(images, skipped=skipped, batch_size=batch_size)
@@ -159,13 +154,7 @@ class RunEncoder(ImageEncoder):
         *,
         skipped: SkippedImages | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[
-        tuple[
-            Int64[np.ndarray, "n"],
-            Float32[np.ndarray, "n K"],
-            Float32[np.ndarray, "n D"],
-        ]
-    ]:
+    ) -> Iterator[CodesAndFeatures]:
         """As of `ImageEncoder`."""
         if not self._are_to_be_described(images):
             for rows, found in code_batches(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_cases import SMALL_CODES, call, mistake, without_weights
+from search_cases import SMALL_CODES, call, mistake, old_photos, without_weights
 
 from ssah_jax.retrieval.feature_files import read_features
 from ssah_jax.retrieval.index import load_index
@@ -24,13 +24,9 @@ def weights(monkeypatch):
 def photos(run, tmp_path, monkeypatch) -> Path:
     """Some photos, last changed long ago, with codes and features."""
     monkeypatch.chdir(tmp_path)
-    for number, name in enumerate(run.names[:20]):
-        path = Path("photos", name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(run.photos / name, path)
-        os.utime(path, ns=(0, 10**18 + number))
+    folder = old_photos(run, 20)
     assert encode("photos", *KEEP) == 0
-    return Path("photos")
+    return folder
 
 
 def encode(*arguments, out="codes.parquet") -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from search_cases import call, mistake
+from search_cases import call, mistake, old_photos
 
 from ssah_jax.cli import encode as encode_lib
 from ssah_jax.data.changes import file_states, find_changes
@@ -25,13 +25,9 @@ from ssah_jax.run.run_encoder import RunEncoder
 def photos(run, tmp_path, monkeypatch) -> Path:
     """Some of the run's photos, last changed long ago, with their codes."""
     monkeypatch.chdir(tmp_path)
-    for number, name in enumerate(run.names[:30]):
-        path = Path("photos", name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(run.photos / name, path)
-        os.utime(path, ns=(0, 10**18 + number))
+    folder = old_photos(run, 30)
     assert encode(run) == 0
-    return Path("photos")
+    return folder
 
 
 def encode(run, *more, out="codes.parquet") -> int:

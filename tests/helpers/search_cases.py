@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -82,6 +84,16 @@ class Run:
     @property
     def encoder(self) -> RunEncoder:
         return load_encoder(Workdir(self.workdir))
+
+
+def old_photos(run, number: int) -> Path:
+    """Some of a run's photos below the working directory, last changed long ago."""
+    for index, name in enumerate(run.names[:number]):
+        path = Path("photos", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run.photos / name, path)
+        os.utime(path, ns=(0, 10**18 + index))
+    return Path("photos")
 
 
 def call(*arguments) -> int:
