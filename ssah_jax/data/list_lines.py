@@ -4,6 +4,7 @@ import codecs
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -149,9 +150,11 @@ def count_classes(text: Text) -> int:
     where = f"{text.where}:{text.numbers[0]}"
     _check_bits(words, where)
     if len(words) < 2:
+        joined = re.search(rb"[,;][\s,;]*[01]$", text.lines[0])
+        hint = f"; found {_path(joined[0][:1])!r} where blanks stand" if joined else ""
         raise DataError(
             f"{where}: found {len(words)} labels, expected at least 2: a path, then 0 "
-            "or 1 for each class, or one number, its class"
+            f"or 1 for each class, or one number, its class{hint}"
         )
     return len(words)
 
@@ -159,8 +162,10 @@ def count_classes(text: Text) -> int:
 def _check_bits(words: Sequence[bytes], where: str) -> None:
     for word in words:
         if word not in _BITS:
+            hint = ", or a table with the columns path and labels for names of classes"
             raise DataError(
                 f"{where}: found the label {_path(word)!r}, expected 0 or 1"
+                f"{hint if word.isalpha() and len(word) > 1 else ''}"
             )
 
 

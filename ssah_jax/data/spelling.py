@@ -217,6 +217,9 @@ def _why_missing(root: pathlib.Path, name: str) -> str:
     folder = os.path.join(os.fspath(root), slashes.rpartition("/")[0])
     if name[1:3] in (":\\", ":/"):
         return ", which is a path of Windows; make paths relative to the table or list"
+    inside = slashes.lstrip("/")
+    if inside not in (slashes, last) and os.path.isfile(root / inside):
+        return f"; {printable(inside)} is there, without the slash in front"
     if last != slashes and os.path.isfile(root / last):
         return f"; {printable(last)} lies directly in {printable(str(root))}"
     if not os.path.isdir(folder):

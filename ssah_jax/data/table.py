@@ -70,7 +70,7 @@ def image_table(
     where = printable(str(table))
     notes: list[str] = []
     rows = list(_checked(read_rows(table, separator, notes), where))
-    _check_separator(rows, separator, where)
+    _check_separator(rows, separator, where, several=bool(multi_label))
     root = image_root(table.parent, images)
     class_names = sorted({tag for row in rows for tag in row.tags})
     if len(class_names) < 2:
@@ -192,12 +192,15 @@ def _multi_hot(
     return labels
 
 
-def _check_separator(rows: Sequence[Row], separator: str, where: str) -> None:
+def _check_separator(
+    rows: Sequence[Row], separator: str, where: str, *, several: bool = False
+) -> None:
     """Refuses cells that another separator takes apart, where nobody uses this one.
 
     Another one it is where it leaves no more tags than there are different cells, and
     some of them also stand alone: `sea` and `sand` of `sea,sand` and `sea`. `Paris,
-    France` beside `Rome, Italy` are names with a comma.
+    France` beside `Rome, Italy` are names with a comma, unless images are said to have
+    `several` tags and at least half of the cells have one of these.
     """
     cells = [row.cell for row in rows if row.cell and row.cell[0] != "["]
     if not cells or any(separator in cell for cell in cells):
@@ -212,7 +215,8 @@ def _check_separator(rows: Sequence[Row], separator: str, where: str) -> None:
         # Words of names repeat too (red cat, red dog), so blanks need more than that.
         many = 2 * len(tags) <= len(different)
         some = len(tags) <= len(different) and bool(alone & tags)
-        if (many and some) if other == " " else (many or some):
+        said = several and 2 * len(using) >= len(cells)
+        if (many and some) if other == " " else (many or some or said):
             raise DataError(
                 f"{where}: found {printable(using[0])!r} and no {separator!r} in any "
                 f"cell of 'labels', but {other!r} in {len(using)} of {len(cells)}, "

@@ -233,6 +233,13 @@ def _warnings(source: Source, class_sizes: Mapping[str, int]) -> Iterator[str]:
             f"class names made of others: {_few(joined)}; data.separator=' ' takes "
             "tags with blanks between them apart"
         )
+    for mark in ",;|":
+        marked = [name for name in source.class_names if mark in name]
+        if source.name == "table" and 2 * len(marked) >= len(source.class_names):
+            yield (
+                f"classes with {mark!r} in their names: {_few(marked)}; if these are "
+                f"several tags, data.separator={mark!r} takes them apart"
+            )
     named = [name for name in source.class_names if part_of(name)]
     if named and len(named) < len(source.class_names):
         yield f"classes called like parts of a split: {_few(named)}"
@@ -281,14 +288,17 @@ def _split_warnings(source: Source, split: Split, unanswerable: int) -> Iterator
         p for p in ("train", "test", "database") if len(source.parts.get(p, ()))
     ]
     drawn = np.concatenate([split.labelled, split.database])
-    if {"train", "test"} <= set(official) and np.isin(
-        source.parts["test"], drawn
-    ).any():
+    if (
+        "test" in official
+        and len(official) > 1
+        and np.isin(source.parts["test"], drawn).any()
+    ):
         named = " and ".join(official)
+        also = "" if "train" in official else ", once it has a part train too"
         yield (
             f"the data set says which images are {named}, and protocol "
             f"{split.protocol!r} draws anew from all; data.protocol=listed takes them "
-            "as they are"
+            f"as they are{also}"
         )
     untrained = ~source.labels[split.labelled].any(axis=0)
     asked = source.labels[split.query].any(axis=0) & untrained

@@ -29,6 +29,16 @@ from ssah_jax.data.source import DataError
             "for each class, or one number, its class",
         ),
         (
+            {"train": "a.jpg,1,0\n", "test": TEST},
+            "{0}/train.txt:1: found 0 labels, expected at least 2: a path, then 0 or 1 "
+            "for each class, or one number, its class; found ',' where blanks stand",
+        ),
+        (
+            {"train": "a.jpg cat\n", "test": TEST},
+            "{0}/train.txt:1: found the label 'cat', expected 0 or 1, or a table with "
+            "the columns path and labels for names of classes",
+        ),
+        (
             {"train": "a.jpg 1\n", "test": "b.jpg\n"},
             "{0}/test.txt:1: found 'b.jpg', expected a path and the number of a class, "
             "as in the first line of {0}/train.txt",

@@ -1,5 +1,7 @@
 """Tables as spreadsheets, Windows and Python write them."""
 
+import shutil
+
 import pytest
 from image_files import content_of, one_line
 from table_cases import image_table, touch, write
@@ -57,6 +59,8 @@ def test_names_with_a_comma_are_names(tmp_path):
     rows = "".join(f"{i}.jpg,{city}\n" for i, city in enumerate(cities))
     source = image_table(write(tmp_path, "path,labels\n" + rows))
     assert source.num_classes == 4
+    with pytest.raises(DataError, match="but ',' in 4 of 4"):
+        image_table(tmp_path / "table.csv", multi_label=True)
 
 
 def test_two_paths_of_one_file(tmp_path):
@@ -81,6 +85,7 @@ def test_two_paths_of_one_file(tmp_path):
     ("path", "why"),
     [
         ("im/a.jpg", "; a.jpg lies directly in {0}"),
+        ("/near/a.jpg", "; near/a.jpg is there, without the slash in front"),
         ("no/b.jpg", "; there is no folder {0}/no: data.images says which one paths "),
         ("a.jpeg", "; a.jpg is there"),
         ("a", "; a.jpg is there"),
@@ -89,11 +94,10 @@ def test_two_paths_of_one_file(tmp_path):
     ],
 )
 def test_why_images_are_missing(tmp_path, path, why):
-    file = write(tmp_path, f"path,labels\n{path},x\na.jpg,y\n")
-    if path != "a.jpg":
-        (tmp_path / path).unlink(missing_ok=True)
-    if (tmp_path / "no").is_dir():
-        (tmp_path / "no").rmdir()
+    file = write(tmp_path, "path,labels\na.jpg,y\n")
+    file.write_text(f"path,labels\n{path},x\na.jpg,y\n")
+    (tmp_path / "near").mkdir()
+    shutil.copy(tmp_path / "a.jpg", tmp_path / "near")
     with pytest.raises(DataError) as error:
         image_table(file)
     assert why.format(tmp_path) in one_line(error)

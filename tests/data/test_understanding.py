@@ -155,6 +155,18 @@ def test_an_official_split_that_is_drawn_anew_is_warned_of():
     told = understand(source, split_of(source, "pooled", num_queries=2))
     assert any("draws anew from all; data.protocol=listed" in w for w in told.warnings)
     assert understand(source, split_of(source)).warnings == ()
+    source = source_of("aabb" * 3, parts={"database": 8, "test": 4})
+    told = understand(source, split_of(source, "pooled", num_queries=2))
+    assert any(w.endswith("once it has a part train too") for w in told.warnings)
+
+
+def test_names_of_a_table_that_may_be_several_tags():
+    names = ["sea,sand", "sea,rock", "rock"]
+    source = source_of("abc" * 2, names=["a", "b", "c"])
+    for name, told in (("table", True), ("folder", False)):
+        other = dataclasses.replace(source, class_names=tuple(names), name=name)
+        warnings = understand(other, split_of(other, "pooled", num_queries=2)).warnings
+        assert any("data.separator=',' takes them apart" in w for w in warnings) is told
 
 
 @pytest.mark.parametrize(
