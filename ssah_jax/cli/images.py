@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     import ssah_jax.run.image_encoder
 
 
+_TOLD = 10
+"""Repeated names that are told one by one."""
+
+
 def find_and_tell(arguments: Sequence[str], repeated: list[str]) -> list[str]:
-    """`find_names`, with a line on standard error if anything was passed over."""
+    """`find_names`, with a line on standard error if anything was passed over.
+
+    Of many repeated names, as of a folder given twice, the first few are told.
+    """
     from ssah_jax.data.finding import PassedOver, describe_passed_over
 
     passed_over = PassedOver()
     names = find_names(arguments, repeated=repeated, passed_over=passed_over)
+    if more := repeated[_TOLD:]:
+        repeated[_TOLD:] = [f"{len(more):,} more names of the same files left out"]
     if aside := describe_passed_over(passed_over.counts):
         print(f"{len(names):,} images; passed over: {aside}", file=sys.stderr)
     return names

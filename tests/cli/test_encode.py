@@ -19,7 +19,7 @@ from search_cases import (
 
 from ssah_jax.cli import encode as encode_lib
 from ssah_jax.cli.encoding import encode_images
-from ssah_jax.cli.images import find_names
+from ssah_jax.cli.images import find_and_tell, find_names
 from ssah_jax.data import DataError
 from ssah_jax.retrieval.code_files import read_codes
 from ssah_jax.run.run_encoder import RunEncoder
@@ -61,6 +61,9 @@ def test_a_file_is_one_image_however_it_is_spelled(tmp_path, monkeypatch):
     assert found == ["base/1.png", "./base/0.png", "./base/in/2.png"]
     assert len(repeated) == 2 + 1 + 4 + 4
     assert repeated[0] == "./base/1.png: is base/1.png, left out"
+    told = []
+    assert find_and_tell(arguments, told) == found
+    assert told == [*repeated[:10], "1 more names of the same files left out"]
     os.link("base/0.png", "again.png")
     assert find_names(["base/0.png", "again.png"]) == ["base/0.png"]
     # Two files of one content are two images: whoever copied may want both.
