@@ -95,12 +95,12 @@ cifar() {
 train_all() {
   local preset=steps=$STEPS
   [ -n "$TINY" ] && preset=smoke
-  local all=(--config="configs/cifar10.py:$preset" --config.data.source=folder
-    --config.data.path="$DATA" --config.data.store=device)
+  local all=(--config.data.source=folder --config.data.path="$DATA"
+    --config.data.store=device)
   [ -n "$TINY" ] && all+=(--config.hnet.widths="(4,8)" --config.data.store=disk)
-  cifar ssah "${all[@]}" &
-  cifar random "${all[@]}" --config.anet.kind=random &
-  cifar supervised "${all[@]}" --config.anet.kind=none --config.loss.consistent=0 &
+  cifar ssah --config="configs/cifar10.py:$preset" "${all[@]}" &
+  cifar random --config="configs/cifar10.py:$preset,random" "${all[@]}" &
+  cifar supervised --config="configs/cifar10.py:$preset,supervised" "${all[@]}" &
   local failed=0 job
   for job in $(jobs -p); do wait "$job" || failed=1; done
   "$PYTHON" - "$OUT" <<'PYTHON'

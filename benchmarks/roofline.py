@@ -95,7 +95,7 @@ def parts_of(config: Config, state: Any, batch: Batch) -> dict[str, Callable[[],
     seen = jax.jit(partial(views.make_views, config=config))(state.key, batch)
     adversary = config.anet.kind != "none"
     generate = partial(views.generate, config=config)
-    made = jax.jit(generate)(state.anet, seen) if adversary else None
+    made = jax.jit(generate)(state.anet, seen, state.pace) if adversary else None
     images = None if made is None else made.images
     size = config.batch.labelled + config.batch.unlabelled
     hash_ = partial(objectives.hash_images, config=config, axis_name=None)
@@ -152,7 +152,7 @@ def parts_of(config: Config, state: Any, batch: Batch) -> dict[str, Callable[[],
                 {"params": state.anet},
                 raw,
             ),
-            "A-Net and deformations": (generate, state.anet, seen),
+            "A-Net and deformations": (generate, state.anet, seen, state.pace),
         }
     return found
 
