@@ -153,3 +153,24 @@ def test_configs_tell_what_was_measured():
     fashion = (ROOT / "configs/fashion_mnist.py").read_text()
     for labels in (50, 10):
         assert f"{record(f'fashion_mnist_{labels}')['map']['trained']:.3f}" in fashion
+
+
+def test_numbers_of_the_roofline_are_those_of_the_record():
+    text = " ".join((ROOT / "docs/scaling.md").read_text().split())
+    record = json.loads((ROOT / "benchmarks/results/roofline.json").read_text())
+    shown = 0
+    for name, part in record["parts"].items():
+        by_hand, by_xla = part["gflop_by_hand"], part["gflop_xla"]
+        line = f"| {name} | {by_hand:.3g} | {by_xla:.3g} | {part['megabytes_xla']:,.0f}"
+        if f"| {name} |" in text:
+            assert f"{line} | {1e3 * part['seconds']:.3g} |" in text
+            shown += 1
+    assert shown == 8
+    ratio, said = record["ratio"], record["exchange"]["pmap"]
+    assert f"has {ratio['gflop_by_hand']:.2f} times the operations" in text
+    assert f"takes {ratio['seconds']:.2f} times as long" in text
+    assert f"{said['count']} collectives of {said['bytes'] / 1e6:.2f} MB" in text
+    paper = record["predicted"]["pmap"]
+    eight = paper["8 GPUs with NVLink"]["efficiency"]
+    many = paper["32 hosts of 8"]["efficiency"]
+    assert f"efficiency of {eight:.2f} on 8 GPUs and {many:.2f} on 32 hosts" in text
