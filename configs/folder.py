@@ -4,12 +4,15 @@
     python train.py --config configs/folder.py --config.data.path=photos/tags.csv \
         --config.data.multi_label=True
     python train.py --config configs/folder.py:smoke --config.data.path=photos
+    python train.py --config configs/folder.py:path=photos,labels=none,unsupervised
 
 `photos/CLASS/*.jpg` is one pool from which queries are drawn; `photos/train/CLASS/` and
 `photos/test/CLASS/` are an official split for the protocols `low_label`, `official`
 and `unseen`. `photos/unlabelled/` may hold images of any class. A table (.csv, .tsv,
 .parquet) has the columns `path`, `labels` (several joined by `|`; none means not
-known) and, if you like, `part`. docs/data.md has the details.
+known) and, if you like, `part`. docs/data.md has the details. Without any labels, the
+preset `unsupervised` learns from a folder of images; `labels=none` is only needed where
+the images lie in folders, which mean nothing then.
 
 Hardware: two CPU cores do: 48-pixel images, a small network.
 

@@ -1,12 +1,14 @@
 """Which images, how they are split, and how many of them a step sees."""
 
 import dataclasses
+from typing import get_args
 
 from ssah_jax.config.constraints import at_least, between, either, more_than, one_of
 from ssah_jax.config.fields import field, rule, wrong
 from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.images import RESIZES
 from ssah_jax.data.protocols import ON_LEAK, PROTOCOLS
+from ssah_jax.data.unlabelled import Labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,12 @@ class DataConfig:
         "", 'name of the label feature of a "tfds" data set that has several'
     )
     separator: str = field("|", "between the labels of an image in a table")
+    labels: str = field(
+        "auto",
+        'of a "folder" source: "auto" takes class folders and the column of a table '
+        'for labels, "none" takes all its images without',
+        one_of(*get_args(Labels)),
+    )
     concepts: int = field(
         21, 'of "nus_wide": the 21 most frequent ones or all 81', either(21, 81)
     )

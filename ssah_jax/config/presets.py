@@ -74,7 +74,8 @@ def with_presets(
         presets: comma-separated: `FIELD=VALUE`, where FIELD is a field's full name or,
             if nothing else is called that, its last part, and VALUE stands in quotes
             if it has commas outside brackets; a word of `VARIANTS`; or
-            the word `smoke`. Later ones win.
+            the word `smoke`, which asks for no labels after `unsupervised`. Later
+            ones win.
         smoke: the values, by full name, that with `SMOKE` shrink this configuration to
             a laptop's few minutes; they win.
 
@@ -86,7 +87,10 @@ def with_presets(
     for preset in filter(None, map(str.strip, re.split(_SEPARATOR, presets))):
         name, equals, value = preset.partition("=")
         if preset in words:
-            config.update_from_flattened_dict(words[preset])
+            changes = words[preset]
+            if preset == "smoke" and not config.batch.labelled:
+                changes = {k: v for k, v in changes.items() if k != "batch.labelled"}
+            config.update_from_flattened_dict(changes)
         elif equals and name in names:
             _set(config, names[name], value)
         else:

@@ -19,6 +19,7 @@ from ssah_jax.data.nus_wide import nus_wide_source
 from ssah_jax.data.source import Source
 from ssah_jax.data.table import image_table
 from ssah_jax.data.tfds import tfds_source
+from ssah_jax.data.unlabelled import Labels
 
 _TABLES = (".csv", ".tsv", ".parquet")
 
@@ -82,10 +83,15 @@ def _folder(
     image_size: int,
     resize: Resize,
     channels: int,
+    labels: Labels,
 ) -> Source:
     if Path(path).suffix.lower() not in _TABLES:
         return image_folder(
-            Path(path), size=image_size, resize=resize, channels=channels
+            Path(path),
+            size=image_size,
+            resize=resize,
+            channels=channels,
+            labels=labels,
         )
     return image_table(
         Path(path),
@@ -96,6 +102,7 @@ def _folder(
         size=image_size,
         resize=resize,
         channels=channels,
+        labels=labels,
     )
 
 

@@ -12,6 +12,7 @@ from ssah_jax.data.images import Resize, printable, unread_pictures
 from ssah_jax.data.listing import UNLABELLED, listed_source
 from ssah_jax.data.naming import check_different, part_of
 from ssah_jax.data.source import DataError, Source, consecutive_parts
+from ssah_jax.data.unlabelled import ADVICE, Labels, unlabelled_folder
 
 _MAX_NAMED: Final = 5
 _ACCEPTED: Final = (
@@ -27,8 +28,9 @@ def image_folder(
     size: int = 0,
     resize: Resize = "crop",
     channels: int = 3,
+    labels: Labels = "auto",
 ) -> Source:
-    """Images in class folders, which may hold further folders.
+    """Images in class folders, which may hold further folders; or without labels.
 
     Two layouts are told apart by looking:
 
@@ -36,7 +38,9 @@ def image_folder(
       `database/CLASS/`; without `test`, the validation part is taken for it;
     - `CLASS/` alone.
 
-    Both may have `unlabelled/`, whose images and folders mean nothing. Parts may have
+    Both may have `unlabelled/`, whose images and folders mean nothing. A folder of
+    images with no other folder has no labels: neither classes nor other parts than
+    `unlabelled`. Parts may have
     other usual names (`Training`, `val`, `queries`, `gallery`, `retrieval`,
     `train_images`; see `naming.part_of`). The vehicle is a class: `train` with images
     and no folders in it, beside other classes. Files that are no images by their
@@ -48,6 +52,8 @@ def image_folder(
         size: side of the square images delivered, in pixels; 0 as stored.
         resize: how an image becomes square.
         channels: 3 for colour, 1 for grey.
+        labels: "auto" for what is said above; "none" takes all images, whatever the
+            folders are called, without labels.
 
     Returns:
         A single-label source. Its classes are those of all parts, sorted by name; its
@@ -66,12 +72,8 @@ def image_folder(
         raise DataError(f"{where}: found {found}, expected a folder with {_ACCEPTED}")
     passed_over = PassedOver()
     folders = list(folders_in(path, passed_over))
-    if not folders:
-        loose = len(find_images(path, recursive=False))
-        raise DataError(
-            f"{where}: found {loose} images and no folders, expected labelled images: "
-            f"{_ACCEPTED}"
-        )
+    if labels == "none" or all(part_of(name) == UNLABELLED for name in folders):
+        return unlabelled_folder(path, size=size, resize=resize, channels=channels)
     _refuse_loose_images(path, passed_over)
     labelled, unlabelled, notes = _layout(path, folders, passed_over)
     files = {
@@ -81,7 +83,7 @@ def image_folder(
     if len(names) < 2:
         raise DataError(
             f"{where}: found {len(names)} classes{_listing(names)}, expected at least "
-            f"2: {_ACCEPTED}{_inside(path, names)}"
+            f"2: {_ACCEPTED}{_inside(path, names)}{ADVICE}"
         )
     check_different(names, where=where)
     images, columns = _in_order(files, names)
@@ -92,13 +94,13 @@ def image_folder(
     copies = _copies(path, images, labelled, sizes)
     if copies:
         notes = [*notes, f"{len(copies):,} copies in {labelled['database']} of others"]
-    labels = np.zeros((len(images), len(names)), np.float32)
-    labels[np.arange(len(columns)), columns] = 1
+    multi_hot = np.zeros((len(images), len(names)), np.float32)
+    multi_hot[np.arange(len(columns)), columns] = 1
     return listed_source(
         "folder",
         root=path,
         files=images,
-        labels=labels,
+        labels=multi_hot,
         parts=consecutive_parts(**sizes),
         # Reports and logs show them, so they have to be writable as UTF-8.
         class_names=tuple(printable(name) for name in names),
@@ -190,11 +192,6 @@ def _layout(
     if others:
         _refuse_parts_in_classes(path, others)
         return {"all": ""}, unlabelled, _same_inside(path, others)
-    if not parts:
-        raise DataError(
-            f"{where}: found nothing but unlabelled images, expected labelled images "
-            f"too: {_ACCEPTED}"
-        )
     folder_of: dict[str, str] = {}
     for folder, role in parts.items():
         assert role is not None
@@ -265,7 +262,7 @@ def _same_inside(path: pathlib.Path, classes: Sequence[str]) -> Sequence[str]:
     raise DataError(
         f"{printable(str(path))}: found {what}, expected classes that are no parts of "
         "a split; call parts train, test, validation or database, or list the images "
-        "in a table if these are the classes"
+        f"in a table if these are the classes{ADVICE}"
     )
 
 
@@ -334,7 +331,7 @@ def _refuse_loose_images(directory: pathlib.Path, passed_over: PassedOver) -> No
         raise DataError(
             f"{printable(str(directory))}: found {len(loose)} images outside of its "
             f"folders (first {printable(loose[0])}), expected all in class folders or "
-            "in an unlabelled folder"
+            f"in an unlabelled folder{ADVICE}"
         )
 
 

@@ -44,7 +44,8 @@ Where there is a part `validation`, validation queries come from it in those tha
 queries from part `test` (but `unseen`).
 
 Images of part `unlabelled`, whose labels nobody knows, are unlabelled in all of them
-but `unseen`, and never anything else.
+but `unseen`, and never anything else. A data set without classes is not split: all its
+images are unlabelled and the database, and there are no queries.
 """
 
 import dataclasses
@@ -62,6 +63,7 @@ from ssah_jax.data.draws import (
     draw_queries,
     draw_some,
 )
+from ssah_jax.data.listing import UNLABELLED
 from ssah_jax.data.source import Source
 from ssah_jax.data.splits import Split, either, without
 
@@ -145,11 +147,29 @@ def make_split(
     )
     _check_numbers(numbers)
     _check_labels(source)
+    if not source.num_classes:
+        return _without_labels(source, seed)
     roles, num_leaks = PROTOCOLS[protocol](source, numbers), 0
     if on_leak == "drop":
         roles, num_leaks = _without_leaks(roles)
     split = _draw(source, roles, numbers)
     split = dataclasses.replace(split, num_leaks=num_leaks)
+    split.check(source)
+    return split
+
+
+def _without_labels(source: Source, seed: int) -> Split:
+    """All images are there to learn from and to be found, none to measure by."""
+    nothing, everything = np.zeros(0, np.int64), np.arange(len(source))
+    split = Split(
+        protocol=UNLABELLED,
+        seed=seed,
+        query=nothing,
+        validation=nothing,
+        labelled=nothing,
+        unlabelled=everything,
+        database=everything,
+    )
     split.check(source)
     return split
 

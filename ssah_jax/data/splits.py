@@ -90,7 +90,7 @@ class Split:
         Raises:
             ValueError: indices are not strictly increasing, or out of range; sets
                 that must be disjoint are not; or an image whose labels nobody knows
-                is where labels are needed.
+                is where labels are needed, in a source that has classes.
         """
         for name in _INDEX_FIELDS:
             indices = getattr(self, name)
@@ -125,7 +125,7 @@ class Split:
         for name in _INDEX_FIELDS:
             rows = getattr(self, name)
             shared = rows[np.isin(rows, unknown)]
-            if name != "unlabelled" and len(shared):
+            if name != "unlabelled" and len(shared) and source.num_classes:
                 raise ValueError(
                     f"split: found {len(shared)} {name} images whose labels are not "
                     f"known, the first of them image {shared[0]}, expected none"

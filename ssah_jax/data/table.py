@@ -12,6 +12,7 @@ from ssah_jax.data.listing import UNLABELLED, image_root, listed_source
 from ssah_jax.data.naming import check_different, part_of
 from ssah_jax.data.source import DataError, Source
 from ssah_jax.data.table_rows import Row, as_tags, read_rows
+from ssah_jax.data.unlabelled import ADVICE, Labels, unlabelled_source
 
 _UNLABELLED: Final = UNLABELLED
 _PARTS: Final = ("train", "test", "validation", "database", _UNLABELLED)
@@ -28,6 +29,7 @@ def image_table(
     channels: int = 3,
     multi_label: bool | None = None,
     max_missing: float = 0.0,
+    labels: Labels = "auto",
 ) -> Source:
     """Images of a table with the columns `path`, `labels` and perhaps `part`.
 
@@ -52,6 +54,8 @@ def image_table(
         multi_label: whether an image may show several classes; None where a row that
             does is to tell.
         max_missing: share of the images that may be absent, in [0, 1].
+        labels: "none" reads no other column than `path`, and takes all images without
+            labels.
 
     Returns:
         A source whose pool is in the order of the table, and whose classes are all
@@ -69,14 +73,29 @@ def image_table(
     table = pathlib.Path(table)
     where = printable(str(table))
     notes: list[str] = []
-    rows = list(_checked(read_rows(table, separator, notes), where))
-    _check_separator(rows, separator, where, several=bool(multi_label))
+    labelled = labels != "none"
+    found = read_rows(table, separator, notes, labelled=labelled)
+    rows = list(_checked(found, where))
     root = image_root(table.parent, images)
+    if not labelled:
+        return unlabelled_source(
+            "table",
+            root=root,
+            files=tuple(row.path for row in rows),
+            where=where,
+            size=size,
+            resize=resize,
+            channels=channels,
+            max_missing=max_missing,
+            place=lambda index: rows[index].where,
+            notes=notes,
+        )
+    _check_separator(rows, separator, where, several=bool(multi_label))
     class_names = sorted({tag for row in rows for tag in row.tags})
     if len(class_names) < 2:
         raise DataError(
             f"{where}: found {len(class_names)} classes in {len(rows)} rows, expected "
-            "at least 2 in column 'labels'"
+            f"at least 2 in column 'labels'{ADVICE}"
         )
     check_different(class_names, where=f"{where} column 'labels'")
     several = [row for row in rows if len(row.tags) > 1]

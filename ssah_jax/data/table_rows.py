@@ -55,8 +55,10 @@ def as_tags(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(str.strip, words))))
 
 
-def _check_columns(found: Sequence[str], where: str, *, text: bool = False) -> None:
-    for column in (*_REQUIRED, *_OPTIONAL):
+def _check_columns(
+    found: Sequence[str], where: str, columns: Sequence[str], *, text: bool = False
+) -> None:
+    for column in columns:
         count = found.count(column)
         if count > 1 or (not count and column in _REQUIRED):
             names = ", ".join(map(repr, found)) or "none"
@@ -67,9 +69,14 @@ def _check_columns(found: Sequence[str], where: str, *, text: bool = False) -> N
                 hint = f"; call {other[0]!r} {column}"
             raise DataError(
                 f"{where}: found {count or 'no'} columns {column!r} (columns: {names})"
-                f", expected one each of {' and '.join(_REQUIRED)}, and perhaps part"
-                f"{hint}"
+                f", expected {_expected(columns)}{hint}"
             )
+
+
+def _expected(columns: Sequence[str]) -> str:
+    if len(columns) == 1:
+        return f"one {columns[0]}"
+    return f"one each of {' and '.join(_REQUIRED)}, and perhaps part"
 
 
 def _split(cell: str, separator: str) -> Sequence[str]:
@@ -84,13 +91,16 @@ def _split(cell: str, separator: str) -> Sequence[str]:
     return cell.split(separator)
 
 
-def read_rows(table: pathlib.Path, separator: str, notes: list[str]) -> Iterator[Row]:
+def read_rows(
+    table: pathlib.Path, separator: str, notes: list[str], *, labelled: bool = True
+) -> Iterator[Row]:
     """The rows of a table.
 
     Args:
         table: its file, whose suffix says of what kind.
         separator: between tags.
         notes: takes what was understood otherwise than it was spelled.
+        labelled: whether other columns than `path` are read.
 
     Raises:
         DataError: it cannot be read, or has no such columns.
@@ -101,24 +111,29 @@ def read_rows(table: pathlib.Path, separator: str, notes: list[str]) -> Iterator
             f"{printable(str(table))}: found the suffix {printable(suffix)!r}, "
             f"accepted are {', '.join(SUFFIXES)}"
         )
+    columns = (*_REQUIRED, *_OPTIONAL) if labelled else ("path",)
     if suffix == ".parquet":
-        return _read_parquet(table, separator)
-    return _read_text(table, separator, _DELIMITERS[suffix], notes)
+        return _read_parquet(table, separator, columns)
+    return _read_text(table, separator, _DELIMITERS[suffix], notes, columns)
 
 
 def _read_text(
-    table: pathlib.Path, separator: str, delimiter: str, notes: list[str]
+    table: pathlib.Path,
+    separator: str,
+    delimiter: str,
+    notes: list[str],
+    columns: Sequence[str],
 ) -> Iterator[Row]:
     where = printable(str(table))
     text, encoding = decode_text(read_bytes(table), where)
     if encoding != "UTF-8":
         notes.append(f"text in {encoding}")
-    text, first_line, delimiter = _delimiter(text, delimiter, notes)
+    text, first_line, delimiter = _delimiter(text, delimiter, notes, columns)
     records = _records(text, where, delimiter, first_line)
     _, first = next(records, ("", []))
     header = [name.strip() for name in first]
     folded = [name.casefold() for name in header]
-    _check_columns(folded if folded != header else header, where, text=True)
+    _check_columns(folded if folded != header else header, where, columns, text=True)
     header = folded
     longer = 0
     for place, cells in records:
@@ -136,13 +151,11 @@ def _read_text(
                 f"each column of the first line{hint}"
             )
         row = dict(zip(header, map(str.strip, cells), strict=True))
-        yield Row(
-            place,
-            row["path"],
-            as_tags(_split(row["labels"], separator)),
-            row.get("part", ""),
-            row["labels"],
+        path, cell, part = (
+            row.get(name, "") if name in columns else ""
+            for name in ("path", "labels", "part")
         )
+        yield Row(place, path, as_tags(_split(cell, separator)), part, cell)
     if longer:
         notes.append(f"{longer:,} rows with empty cells beyond the last column")
 
@@ -180,19 +193,21 @@ def decode_text(content: bytes, where: str) -> tuple[str, str]:
         ) from error
 
 
-def _delimiter(text: str, usual: str, notes: list[str]) -> tuple[str, int, str]:
+def _delimiter(
+    text: str, usual: str, notes: list[str], columns: Sequence[str]
+) -> tuple[str, int, str]:
     """The text without Excel's `sep=`, the number of its first line, the delimiter."""
-    number = 1
+    number, required = 1, set(columns) & set(_REQUIRED)
     declared = re.match(r"\ufeff?\"?sep=(.)\"?[^\S\r\n]*\r?\n?", text, re.IGNORECASE)
     if declared:
         text, number, usual = text[declared.end() :], 2, declared[1]
         notes.append(f"a first line sep={usual}")
         return text, number, usual
     first = next(csv.reader(text.splitlines()[:1], delimiter=usual), [])
-    if len(set(map(_name, first)) & set(_REQUIRED)) < len(_REQUIRED):
+    if not required <= set(map(_name, first)):
         for other in filter(lambda other: other != usual, _OTHER_DELIMITERS):
             cells = next(csv.reader(text.splitlines()[:1], delimiter=other), [])
-            if set(_REQUIRED) <= set(map(_name, cells)):
+            if required <= set(map(_name, cells)):
                 notes.append(f"{_named(other)} for {_named(usual)} between columns")
                 return text, number, other
     return text, number, usual
@@ -235,7 +250,9 @@ def _records(
             yield place, cells
 
 
-def _read_parquet(table: pathlib.Path, separator: str) -> Iterator[Row]:
+def _read_parquet(
+    table: pathlib.Path, separator: str, wanted: Sequence[str]
+) -> Iterator[Row]:
     # Here, because it is slow to import and other tables do not need it.
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -245,10 +262,8 @@ def _read_parquet(table: pathlib.Path, separator: str) -> Iterator[Row]:
         with open(table, "rb") as file:
             parquet = pq.ParquetFile(file)
             names = parquet.schema_arrow.names
-            _check_columns(names, where)
-            columns = parquet.read(
-                [name for name in (*_REQUIRED, *_OPTIONAL) if name in names]
-            )
+            _check_columns(names, where, wanted)
+            columns = parquet.read([name for name in wanted if name in names])
         cells: dict[str, list[Any]] = columns.to_pydict()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
@@ -264,8 +279,8 @@ def _read_parquet(table: pathlib.Path, separator: str) -> Iterator[Row]:
                 f"{where}: found {printable(str(kind))} in column {name!r}, expected "
                 f"{accepted}"
             )
-    parts = cells.get("part") or [None] * len(columns)
-    rows = zip(cells["path"], cells["labels"], parts, strict=True)
+    rest = (cells.get(name) or [None] * len(columns) for name in ("labels", "part"))
+    rows = zip(cells["path"], *rest, strict=True)
     for number, (path, labels, part) in enumerate(rows, start=1):
         cell = labels.strip() if isinstance(labels, str) else ""
         words = _split(cell, separator) if cell else labels or ()

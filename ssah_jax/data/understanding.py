@@ -65,18 +65,23 @@ class Understanding:
     def lines(self) -> Iterator[str]:
         """The same for people, in two or three lines, and one for each warning."""
         parts = ", ".join(f"{name} {count:,}" for name, count in self.parts.items())
-        yield (
-            f"{self.source}: {self.num_images:,} images ({parts or 'no parts'}) of "
-            f"{len(self.class_sizes):,} classes: {_shortened(self.class_sizes)}"
-        )
+        said = f"{self.source}: {self.num_images:,} images"
+        if self.class_sizes:
+            said += (
+                f" ({parts or 'no parts'}) of {len(self.class_sizes):,} classes: "
+                f"{_shortened(self.class_sizes)}"
+            )
+        else:
+            said += " without labels, to learn from; nothing can be measured"
+        yield said
         aside = describe_passed_over(self.passed_over)
-        said = [f"passed over: {aside}"] if aside else []
+        more = [f"passed over: {aside}"] if aside else []
         if self.num_missing:
-            said.append(f"{self.num_missing:,} listed images are not there")
-        said += self.notes
-        if said:
-            yield "; ".join(said)
-        if self.protocol:
+            more.append(f"{self.num_missing:,} listed images are not there")
+        more += self.notes
+        if more:
+            yield "; ".join(more)
+        if self.protocol and self.class_sizes:
             roles = ", ".join(f"{role} {n:,}" for role, n in self.roles.items())
             yield f"protocol {self.protocol}: {roles}"
         yield from (f"warning: {line}" for line in self.warnings)
@@ -100,9 +105,9 @@ def understand(source: Source, split: Split | None = None) -> Understanding:
     sizes = _class_sizes(source)
     order = np.argsort(-sizes, kind="stable").tolist()
     class_sizes = {source.class_names[i]: int(sizes[i]) for i in order}
-    warnings = list(_warnings(source, class_sizes))
+    warnings = list(_warnings(source, class_sizes)) if class_sizes else []
     unanswerable = 0
-    if split is not None:
+    if split is not None and len(split.query):
         unanswerable = int(_unanswerable(source, split).sum())
         warnings += _split_warnings(source, split, unanswerable)
     return Understanding(
@@ -145,7 +150,7 @@ def check_sense(source: Source, split: Split | None = None) -> None:
     """Refuses what can only be a mistake.
 
     Args:
-        source: the data set.
+        source: the data set; without classes there is nothing to look at.
         split: of it, if there is one.
 
     Raises:
@@ -155,6 +160,8 @@ def check_sense(source: Source, split: Split | None = None) -> None:
             the database can answer; or queries of the test part with a class that no
             other part has, in a set with one label an image.
     """
+    if not source.num_classes:
+        return
     where = source.name
     check_different(source.class_names, where=where)
     if twins := twin_numbers(source.class_names):

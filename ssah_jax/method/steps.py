@@ -44,11 +44,13 @@ def init_state(
         key: root of all randomness of the run; kept in the state.
         config: of the run.
         image_shape: (H, W, ch) of the images as the networks see them.
-        num_classes: C.
+        num_classes: C; of 0 the state is that of one class, which nothing learns.
         backbone: "params" and "batch_stats" that the backbone begins with, all of
             them; None for random ones.
     """
     hnet_key, anet_key, centre_key, root = jax.random.split(key, 4)
+    # Checkpoints hold no empty arrays.
+    num_classes = max(num_classes, 1)
     image = jnp.zeros((1, *image_shape))
     variables = hnet_variables(hnet_key, config=config, image_shape=image_shape)
     anet = build_anet(config).init(anet_key, image)["params"]
@@ -72,7 +74,7 @@ def init_state(
     if not HASH_LOSSES[config.loss.name].fixed_centres:
         # Running means of unit vectors: longer ones would outlast hundreds of steps.
         centres = similarity.unit_rows(centres)
-    share = 0.5 if config.data.multi_label else 1.0 / max(num_classes, 1)
+    share = 0.5 if config.data.multi_label else 1.0 / num_classes
     uniform = jnp.full((num_classes,), share, jnp.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

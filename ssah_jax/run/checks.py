@@ -25,8 +25,9 @@ def describe_data(experiment: Experiment) -> Iterator[str]:
 
     Yields:
         What was understood of the data set, with warnings; shape and digest; images
-        missing on disk; images that cannot be read, each with its reason; queries
-        whose very bytes occur elsewhere, and those with a near copy there.
+        missing on disk; images that cannot be read, each with its reason; where labels
+        make queries, those whose very bytes occur elsewhere, and those with a near
+        copy there.
     """
     source, split = experiment.source, experiment.split
     yield from experiment.understanding.lines()
@@ -58,6 +59,8 @@ def describe_data(experiment: Experiment) -> Iterator[str]:
                 bits[index], thumbnails[index] = fingerprint(images[row])
     yield f"unreadable: {len(skipped)}"
     yield from (f"  {reason}" for reason in skipped.reasons)
+    if not source.num_classes:
+        return
     for name, count in find_leaks(source, split).items():
         yield f"queries with a copy in {name.removeprefix('query_in_')}: {count}"
     for role in ("labelled", "database") if of_pixels else ():

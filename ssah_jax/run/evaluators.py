@@ -24,6 +24,9 @@ from ssah_jax.types import TrainState
 # Codes and labels of queries, then of the database.
 _LabelledCodes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
+NO_LABELS = "no labels"
+"""Why nothing is measured, in `results.json` and wherever mAP would stand."""
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -90,9 +93,12 @@ class Evaluator:
     def validate(self, state: TrainState) -> Iterator[tuple[str, float]]:
         """Yield metrics of the validation queries on a sample of the database.
 
-        The sample is the same at each call. Test queries are not touched.
+        The sample is the same at each call. Test queries are not touched. Images
+        without labels have none to yield.
         """
         config, split = self._experiment.config, self._experiment.split
+        if not self._experiment.source.num_classes:
+            return
         # In most protocols validation queries are drawn from the database.
         database = np.setdiff1d(split.database, split.validation)
         if len(database) > config.eval.max_database:
@@ -118,24 +124,35 @@ class Evaluator:
     ) -> Iterator[tuple[str, Any]]:
         """Yield every field of results.json but `wall_seconds`, of codes of `state`."""
         config, split = self._experiment.config, self._experiment.split
-        found = self._measure(encoded)
-        yield from found.items()
-        yield "map_interval", mean_interval(self._average_precision(encoded))
+        if self._experiment.source.num_classes:
+            yield from self._against_labels(encoded)
+        else:
+            yield "not_measured", NO_LABELS
+            yield "bits", config.bits
+            yield "num_query", 0
+            yield "num_database", len(encoded.database)
         yield "code_statistics", code_statistics(encoded.database_codes)
-        yield "top_k", config.eval.top_k or len(split.database)
         yield "protocol", split.protocol
         yield "split_digest", split.digest
         yield "source", self._experiment.source.name
-        yield "labels_per_class", config.labels_per_class
         # Without labelled batches nothing learns from what the split has.
         yield "num_labelled", len(split.labelled) if config.batch.labelled else 0
-        yield from self._unanswerable(encoded, found["map"])
-        yield "num_leaks", split.num_leaks
         yield "num_skipped", len(self._experiment.skipped or ())
         yield "num_missing", len(self._experiment.source.missing)
         yield "seed", config.seed
         yield "steps", int(state.step)
         yield "versions", versions()
+
+    def _against_labels(self, encoded: EncodedSets) -> Iterator[tuple[str, Any]]:
+        """What labels of queries and database are needed for."""
+        config, split = self._experiment.config, self._experiment.split
+        found = self._measure(encoded)
+        yield from found.items()
+        yield "map_interval", mean_interval(self._average_precision(encoded))
+        yield "top_k", config.eval.top_k or len(split.database)
+        yield "labels_per_class", config.labels_per_class
+        yield from self._unanswerable(encoded, found["map"])
+        yield "num_leaks", split.num_leaks
 
     def _unanswerable(
         self, encoded: EncodedSets, mean: float
@@ -155,8 +172,11 @@ class Evaluator:
 
         An image that can no longer be read is a grey square. Of stored features there
         are pictures where the images that they are features of are still there.
+        Without labels no query is better than another, and none is shown.
         """
         source = self._experiment.source
+        if not source.num_classes:
+            return gallery.Gallery([], {})
         sets = self._labelled(encoded)
         average = self._average_precision(encoded)
         queries = gallery.describe(
@@ -243,6 +263,13 @@ def versions() -> dict[str, str]:
 
 def describe(results: dict[str, Any], config: Config) -> str:
     """One line for the terminal."""
+    if reason := results.get("not_measured"):
+        distinct = results["code_statistics"]["num_distinct"]
+        return (
+            f"no mAP: {reason}; {distinct:,} different codes of "
+            f"{results['num_database']:,} images, {config.bits} bits, "
+            f"step {results['steps']}"
+        )
     unanswerable = ""
     if count := results.get("num_unanswerable"):
         unanswerable = (

@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import jax
 import numpy as np
@@ -34,6 +35,10 @@ from ssah_jax.data.features import read_feature_info, source_digest
 from ssah_jax.data.understanding import Understanding, understand
 from ssah_jax.networks.weight_tables import CONVERTIBLE
 from ssah_jax.run.workdir import FrozenBackbone, ModelInfo
+
+_FOLDERS_MEASURE: Final = (
+    "folders are taken for classes, to measure by; data.labels=none if they are none"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,20 +124,30 @@ def prepare(config: Config, *, path: str = "") -> Experiment:
     data = config.data
     moved = dataclasses.replace(data, path=path) if path else data
     source = load_source(dataclasses.replace(config, data=moved))
+    _check_labels_suffice(config, source)
     if data.store != "disk":
         source = data_lib.in_memory(source, threads=data.threads)
-    split = make_split(
-        source,
-        protocol=data.protocol,
-        labels_per_class=config.labels_per_class,
-        num_queries=data.num_queries,
-        num_validation=data.num_validation,
-        num_labelled=data.num_labelled,
-        unseen_share=data.unseen_share,
-        seed=config.seed,
-        on_leak=data.on_leak,
-    )
-    understanding = understand(source, split)
+    only_measured_by = _only_measured_by_folders(config, source)
+    try:
+        split = make_split(
+            source,
+            protocol=data.protocol,
+            labels_per_class=config.labels_per_class,
+            num_queries=data.num_queries,
+            num_validation=data.num_validation,
+            num_labelled=data.num_labelled,
+            unseen_share=data.unseen_share,
+            seed=config.seed,
+            on_leak=data.on_leak,
+        )
+        understanding = understand(source, split)
+    except ValueError as error:
+        if only_measured_by:
+            raise DataError(f"{error}; {_FOLDERS_MEASURE}") from error
+        raise
+    if only_measured_by:
+        notes = (*understanding.notes, _FOLDERS_MEASURE)
+        understanding = dataclasses.replace(understanding, notes=notes)
     skipped = None
     if data.on_error == "skip":
         skipped = SkippedImages(num_images=len(source), max_share=data.max_skipped)
@@ -264,6 +279,11 @@ def load_source(config: Config) -> Source:
     data = config.data
     if data.source == "features":
         _check_features_are_not_deformed(data)
+    if data.labels != "auto" and data.source != "folder":
+        raise ConfigError(
+            f"config.data.labels: found {data.labels!r}, accepted is 'auto' with the "
+            f"source {data.source}"
+        )
     loader = SOURCES[data.source]
     if loader.path and not data.path:
         raise ConfigError(f"config.data.path: found none, accepted is {loader.path}")
@@ -280,6 +300,23 @@ def _check_features_are_not_deformed(data: DataConfig) -> None:
                 f"config.data.{field}: found {found!r}, accepted is {wanted!r} with "
                 "stored features"
             )
+
+
+def _check_labels_suffice(config: Config, source: Source) -> None:
+    """Check that nothing is to learn from labels that are not there."""
+    if config.batch.labelled and not source.num_classes:
+        raise ConfigError(
+            f"config.batch.labelled: found {config.batch.labelled} and {len(source):,} "
+            f"images without labels in {config.data.path or source.name}, accepted is "
+            "0, which the preset unsupervised sets; or labels: CLASS/ folders with the "
+            "images in them, or a table"
+        )
+
+
+def _only_measured_by_folders(config: Config, source: Source) -> bool:
+    """Whether class folders, which may be folders of dates, serve evaluation alone."""
+    folders = config.data.source == "folder" and source.name == "folder"
+    return folders and source.num_classes > 0 and not config.batch.labelled
 
 
 def _check_images(experiment: Experiment) -> None:
@@ -310,7 +347,7 @@ def _check_images(experiment: Experiment) -> None:
             f"config.data.mean: found {len(config.data.mean)} values, accepted are 1 "
             f"or {channels}, the channels of {source.name}"
         )
-    if config.data.multi_label != source.multi_label:
+    if config.data.multi_label != source.multi_label and source.num_classes:
         raise ConfigError(
             f"config.data.multi_label: found {config.data.multi_label}, accepted is "
             f"{source.multi_label} for {source.name}"

@@ -96,9 +96,19 @@ def other_sets(
     ):
         if given is None:
             assert own is not None
+            if not own.source.num_classes:
+                raise DataError(
+                    f"--queries, --database: found {queries or database} alone and a "
+                    "run on images without labels, accepted are both"
+                )
             loaded.append((own.source, getattr(own.split, role)))
             continue
         source = _load(config, given)
+        if not source.num_classes:
+            raise DataError(
+                f"{given}: found images without labels, expected CLASS/ folders, a "
+                "table or lists: nothing can be measured without"
+            )
         if source.image_shape != info.image_shape:
             raise DataError(
                 f"{given}: found images of shape {source.image_shape}, expected "
@@ -133,7 +143,9 @@ def _load(config: Config, given: str) -> Source:
     path = Path(given).expanduser()
     lists = path.is_dir() and any((path / name).is_file() for name in _LISTS)
     kind = "list" if lists else "folder"
-    data = dataclasses.replace(config.data, source=kind, path=str(path), images="")
+    data = dataclasses.replace(
+        config.data, source=kind, path=str(path), images="", labels="auto"
+    )
     return load_source(dataclasses.replace(config, data=data))
 
 

@@ -28,10 +28,10 @@ def overview(run: Run, *, log: Sequence[str] = ()) -> list[str]:
     hnet, anet = count_parameters(state.hnet), count_parameters(state.anet)
     several = f" in {jax.process_count()} processes" if processes.several() else ""
     frozen = f", {config.hnet.frozen_stages} stages frozen"
-    batch = config.batch
+    batch, num_classes = config.batch, experiment.source.num_classes
     rows = {
         "data": f"{experiment.source.name}, images of {shape}, "
-        f"{experiment.source.num_classes} classes",
+        + (f"{num_classes} classes" if num_classes else "without labels"),
         "split": f"{len(split.labelled):,} labelled, {len(split.unlabelled):,} "
         f"unlabelled, {len(split.database):,} in the database, "
         f"{len(split.query):,} queries, {len(split.validation):,} for validation",

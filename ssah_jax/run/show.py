@@ -121,7 +121,8 @@ def given_queries(encoder: RunEncoder, names: Sequence[str]) -> Queries:
 def queries_of_run(experiment: Experiment, workdir: Workdir) -> Queries:
     """The first of the best, the typical and the worst test queries of the run.
 
-    As its final evaluation found them; without a gallery of it, the first ones.
+    As its final evaluation found them; without a gallery of it, the first ones, which
+    without labels are those of the database.
 
     Raises:
         DataError: an image cannot be read.
@@ -129,13 +130,14 @@ def queries_of_run(experiment: Experiment, workdir: Workdir) -> Queries:
     found = read_object(workdir.path / "gallery" / "gallery.json").get("queries", [])
     first = {query["group"]: query["index"] for query in reversed(found)}
     chosen = {first[group]: f"{group}: " for group in gallery.GROUPS if group in first}
-    chosen = chosen or dict.fromkeys(experiment.split.query[:NUMBER].tolist(), "")
-    source = experiment.source
+    source, split = experiment.source, experiment.split
+    first_ones = split.query if len(split.query) else split.database
+    chosen = chosen or dict.fromkeys(first_ones[:NUMBER].tolist(), "")
     rows = np.asarray([*chosen], np.int64)
     return Queries(
         [why + _name(experiment, row) for row, why in chosen.items()],
         np.stack([source.images[row] for row in rows.tolist()]),
-        source.labels[rows],
+        source.labels[rows] if source.num_classes else None,
     )
 
 
@@ -202,7 +204,7 @@ def look(
     return Shown(
         answers,
         (signs - centre) @ axes,
-        np.where(labels.any(axis=1), labels.argmax(axis=1), -1),
+        _first_class(labels),
         (query_signs - centre) @ axes,
         shares,
         len(database),
@@ -261,6 +263,12 @@ def _neighbour(
 def _name(experiment: Experiment, row: int) -> str:
     names = experiment.source.names
     return printable(names[row]) if names else str(row)
+
+
+def _first_class(labels: Float32[np.ndarray, "n C"]) -> Int64[np.ndarray, "n"]:
+    if not labels.shape[1]:
+        return np.full(len(labels), -1)
+    return np.where(labels.any(axis=1), labels.argmax(axis=1), -1)
 
 
 def _labels(experiment: Experiment, labels: np.ndarray) -> tuple[str, ...]:

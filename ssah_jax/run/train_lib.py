@@ -247,8 +247,9 @@ def train(run: Run, *, log: Sequence[str] = ()) -> dict[str, Any] | None:
         if processes.is_first():
             run.record_skipped()
             write_results(run.workdir, results, shown=evaluator.draw_gallery(encoded))
-            measured = {name: results[name] for name in _MEASURED}
-            trackers.log_summary(measured, step=results["steps"])
+            measured = {n: results[n] for n in _MEASURED if n in results}
+            if measured:
+                trackers.log_summary(measured, step=results["steps"])
             for path in (run.workdir.results, run.workdir.report):
                 trackers.log_artifact(path)
     return results
@@ -367,8 +368,9 @@ def _loop(
             if evaluate and config.eval.every:
                 state = parallel.locally(run.state)
                 line |= dict(evaluator.validate(state))
-                # Each has computed it; one of them decides which checkpoint is best.
-                metric = float(processes.gather(repr(line["validation/map"]))[0])
+                if "validation/map" in line:
+                    # Each has computed it; one decides which checkpoint is best.
+                    metric = float(processes.gather(repr(line["validation/map"]))[0])
                 if processes.is_first():
                     trackers.log_image("strip", draw_strip(state), step=step)
             log(step, line)

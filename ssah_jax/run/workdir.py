@@ -43,6 +43,7 @@ class WorkdirError(ValueError):
 _LOCK = ".lock"
 
 _FIGURES = (
+    "not_measured",
     "map",
     "map_interval",
     "map_stable",

@@ -199,38 +199,48 @@ ACCEPTED = (
     "train/CLASS/ and test/CLASS/ (or CLASS/ alone) with images in them, and perhaps "
     "database/CLASS/ and unlabelled/"
 )
+ADVICE = "; data.labels=none takes all images as they are, without labels"
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "aside"),
+    [
+        (["b.jpg", "a.PNG", "c.txt", ".x/d.jpg"], "auto", {".txt": 1, "hidden": 1}),
+        (["unlabelled/x/1.jpg", "NoLabel/2.jpg", "3.jpg"], "auto", {}),
+        (["2019/05/1.jpg", "2020/2.jpg", "3.jpg"], "none", {}),
+        (["train/a/1.jpg", "test/b/2.jpg"], "none", {}),
+    ],
+)
+def test_images_without_labels(tmp_path, names, labels, aside):
+    source = image_folder(touch(tmp_path, *names), labels=labels)
+    images = [name for name in names if name not in ("c.txt", ".x/d.jpg")]
+    assert content_of(source) == {"unlabelled": dict.fromkeys(images)}
+    assert (source.class_names, source.labels.shape) == ((), (len(images), 0))
+    assert not source.multi_label and source.passed_over == aside
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
+        ([], "{0}: found no images, expected some"),
         (
-            [],
-            "{0}: found 0 images and no folders, expected labelled images: {ACCEPTED}",
-        ),
-        (
-            ["1.jpg", "2.jpg", "3.txt", ".hidden/4.jpg"],
-            "{0}: found 2 images and no folders, expected labelled images: {ACCEPTED}",
-        ),
-        (
-            ["unlabelled/1.jpg", "unlabeled/2.jpg"],
-            "{0}: found nothing but unlabelled images, expected labelled images too: "
-            "{ACCEPTED}",
+            ["1.txt", ".hidden/4.jpg"],
+            "{0}: found no images (1 .txt, 1 hidden), expected some",
         ),
         (
             ["a/1.jpg", "b/2.jpg", "3.jpg", "4.jpg", "5.txt"],
             "{0}: found 2 images outside of its folders (first 3.jpg), expected all in "
-            "class folders or in an unlabelled folder",
+            "class folders or in an unlabelled folder{ADVICE}",
         ),
         (
             ["train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/4.jpg"],
             "{0}/test: found 1 images outside of its folders (first 4.jpg), expected "
-            "all in class folders or in an unlabelled folder",
+            "all in class folders or in an unlabelled folder{ADVICE}",
         ),
         (
             ["train/a/1.jpg", "test/a/1.jpg", "1.jpg"],
             "{0}: found 1 images outside of its folders (first 1.jpg), expected all in "
-            "class folders or in an unlabelled folder",
+            "class folders or in an unlabelled folder{ADVICE}",
         ),
         (
             ["train/a/1.jpg", "train/b/2.jpg", "test/1.jpg"],
@@ -282,15 +292,15 @@ ACCEPTED = (
         (
             ["photos/a/1.jpg", "photos/b/1.jpg"],
             "{0}: found 1 classes (photos), expected at least 2: {ACCEPTED}; "
-            "data.path={0}/photos reads what is in it (a, b)",
+            "data.path={0}/photos reads what is in it (a, b){ADVICE}",
         ),
         (
             ["a/1.jpg", "a/b/1.jpg", "c/", "d/1.txt"],
-            "{0}: found 1 classes (a), expected at least 2: {ACCEPTED}",
+            "{0}: found 1 classes (a), expected at least 2: {ACCEPTED}{ADVICE}",
         ),
         (
             ["train/a/1.jpg", "test/a/1.jpg"],
-            "{0}: found 1 classes (a), expected at least 2: {ACCEPTED}",
+            "{0}: found 1 classes (a), expected at least 2: {ACCEPTED}{ADVICE}",
         ),
         (
             ["train/a/1.jpg", "train/b/2.jpg"],
@@ -327,7 +337,9 @@ def test_mistakes_are_named(tmp_path, names, expected):
     touch(tmp_path, *names)
     with pytest.raises(DataError) as error:
         image_folder(tmp_path)
-    assert one_line(error) == expected.format(tmp_path, ACCEPTED=ACCEPTED)
+    assert one_line(error) == expected.format(
+        tmp_path, ACCEPTED=ACCEPTED, ADVICE=ADVICE
+    )
 
 
 def test_no_such_directory(tmp_path):

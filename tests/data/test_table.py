@@ -207,3 +207,16 @@ def test_several_tags_where_one_is_asked_for(tmp_path):
     assert one_line(error) == (
         f"{file}:4: found the labels y, x, expected one label (or multi_label=True)"
     )
+
+
+def test_a_table_without_labels_needs_paths_alone(tmp_path):
+    write(tmp_path, "path\na.jpg\nb.jpg\n")
+    text = "path,labels,part\nb.jpg,x|y,test\na.jpg,,\n"
+    labelled = write(tmp_path, text, name="all.csv")
+    pq.write_table(pa.table({"path": ["b.jpg", "a.jpg"]}), tmp_path / "t.parquet")
+    for file in (tmp_path / "table.csv", labelled, tmp_path / "t.parquet"):
+        source = image_table(file, labels="none")
+        assert content_of(source)["unlabelled"] == {"a.jpg": set(), "b.jpg": set()}
+        assert (source.class_names, source.labels.shape) == ((), (2, 0))
+    with pytest.raises(DataError, match=r"columns 'path' .*, expected one path"):
+        image_table(write(tmp_path, "name\na.jpg\n"), labels="none")

@@ -117,11 +117,13 @@ PARTS = "accepted are train, test, validation, database, unlabelled or nothing"
         ),
         (
             HEAD + "a.jpg,x,\nb.jpg,x,\n",
-            "{0}: found 1 classes in 2 rows, expected at least 2 in column 'labels'",
+            "{0}: found 1 classes in 2 rows, expected at least 2 in column 'labels'"
+            "; data.labels=none takes all images as they are, without labels",
         ),
         (
             HEAD + "a.jpg,,\n",
-            "{0}: found 0 classes in 1 rows, expected at least 2 in column 'labels'",
+            "{0}: found 0 classes in 1 rows, expected at least 2 in column 'labels'"
+            "; data.labels=none takes all images as they are, without labels",
         ),
         (
             HEAD + 'a.jpg,x,\n"b.jpg,y,\nc.jpg,"y",\n',

@@ -43,7 +43,12 @@ def write_card(workdir: Workdir) -> Path:
     names = [as_text(name) for name in info.class_names]
     shown = ", ".join(names[:_MOST_CLASSES])
     more = f", and {len(names) - _MOST_CLASSES} more" * (len(names) > _MOST_CLASSES)
-    rows = "\n".join(f"| {name} | {value} |" for name, value in _figures(results))
+    classes = "images without labels"
+    if names:
+        classes = f"{len(names)} classes: {shown}{more}"
+    alike = "It learnt to call views of one image alike, without labels."
+    if results["num_labelled"]:
+        alike = "What it calls alike is what shared a label in training."
     text = f"""{_HEAD}
 # {as_text(results["source"])}, {results["bits"]} bits
 
@@ -53,7 +58,7 @@ Hamming distance. Trained by ssah\\_jax, with the backbone {backbone}, on images
 
 ## Data
 
-- Source: {as_text(results["source"])}, {len(names)} classes: {shown}{more}.
+- Source: {as_text(results["source"])}, {classes}.
 - Protocol {as_text(results["protocol"])}, seed {results["seed"]}; digest of the split
   `{results["split_digest"]}`.
 - {results["num_labelled"]:,} labelled images; {results["num_query"]:,} queries against
@@ -62,15 +67,7 @@ Hamming distance. Trained by ssah\\_jax, with the backbone {backbone}, on images
 
 ## Figures
 
-Of the checkpoint of step {results["steps"]:,}, on queries that training did not see.
-
-| | |
-| --- | --- |
-{rows}
-
-The interval is of the mean over these queries (normal, 95 %). It says nothing of other
-seeds, splits or images. A code of {results["bits"]} bits knows {results["bits"] + 1}
-distances, so most of a ranking is ties; mAP is the expectation over their orders.
+{_figures(results)}
 
 ## Intended use
 
@@ -80,7 +77,7 @@ fingerprint.
 
 ## Limits
 
-- What it calls alike is what shared a label in training. Other notions of likeness,
+- {alike} Other notions of likeness,
   other kinds of images and classes that it has not seen were not measured.
 - It sees {height} x {width} pixels: what is smaller in a photograph is lost.
 - Not for identifying people, nor for any decision about them; biases of the training
@@ -101,7 +98,26 @@ def as_text(name: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(name))
 
 
-def _figures(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _figures(results: Mapping[str, Any]) -> str:
+    if reason := results.get("not_measured"):
+        return (
+            f"Nothing was measured of the checkpoint of step {results['steps']:,}: "
+            f"{reason}."
+        )
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _rows(results))
+    return f"""\
+Of the checkpoint of step {results["steps"]:,}, on queries that training did not see.
+
+| | |
+| --- | --- |
+{rows}
+
+The interval is of the mean over these queries (normal, 95 %). It says nothing of other
+seeds, splits or images. A code of {results["bits"]} bits knows {results["bits"] + 1}
+distances, so most of a ranking is ties; mAP is the expectation over their orders."""
+
+
+def _rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("mAP, expected over ties", f"{results['map']:.4f}")]
     if interval := results.get("map_interval"):
         low, high = interval

@@ -30,6 +30,7 @@ from ssah_jax.run.report.plots import (
 from ssah_jax.run.workdir import write_atomically
 
 MEASURED = {
+    "not_measured": "Not measured",
     "map": "mAP, expected over ties",
     "map_interval": "its 95 % interval over queries",
     "map_answerable": "mAP without queries that nothing answers",
