@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+from importlib import metadata
 
 import jax
 import pytest
@@ -10,8 +11,14 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compiling is most of the suite's time, and what the tests compare does not depend on
-# how far XLA optimises.
+# how far XLA optimises. In the environment for the commands that tests start.
 jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+# A third of the time to compile. Later releases end at a flag that they do not know.
+if tuple(map(int, metadata.version("jaxlib").split(".")[:2])) <= (0, 10):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_use_fusion_emitters" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
 
 # Tracing makes objects by the million; nearly all are freed without the collector.
 gc.set_threshold(100_000, 20, 100)

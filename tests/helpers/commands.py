@@ -32,11 +32,10 @@ SMALL = (
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """The environment of a command: quick compiling, some CPU devices."""
+    """The environment of a command: some CPU devices."""
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONUNBUFFERED": "1",
     }
 
