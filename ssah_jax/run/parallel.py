@@ -10,7 +10,7 @@ process's own affair.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import jax
@@ -154,19 +154,21 @@ def pmap_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
         config: of the run.
         pool: replicated images that the batches, then `BatchRows`, are taken from.
     """
-    step = partial(steps.train_step, config=config, axis_name=AXIS)
-    if pool is None:
-        return jax.pmap(
-            step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
-        )
-    pooled = jax.pmap(
-        lambda state, rows, pool: step(state, steps.gather_batch(pool, rows)),
+    return _of_pool(_pmap_program(steps.train_step, config, pool is not None), pool)
+
+
+@lru_cache(maxsize=2)
+def _pmap_program(
+    train_step: Callable[..., Any], config: Config, pooled: bool
+) -> Callable[..., Any]:
+    """Kept, so that the same run continued or repeated is not traced again."""
+    return jax.pmap(
+        _each_device(train_step, config, pooled),
         AXIS,
-        in_axes=(None, 0, None),
+        in_axes=(None, 0, None) if pooled else (None, 0),
         out_axes=(None, None),
         donate_argnums=(0,),
     )
-    return lambda state, rows: pooled(state, rows, pool)
 
 
 def jit_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
@@ -180,41 +182,59 @@ def jit_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
         config: of the run.
         pool: images on all devices that the batches, then `BatchRows`, are taken from.
     """
-    step = partial(steps.train_step, config=config, axis_name=AXIS)
+    return _of_pool(_jit_program(steps.train_step, config, pool is not None), pool)
+
+
+@lru_cache(maxsize=2)
+def _jit_program(
+    train_step: Callable[..., Any], config: Config, pooled: bool
+) -> Callable[..., Any]:
     everywhere = _everywhere()
     split = NamedSharding(everywhere.mesh, P(AXIS))
-    # What leaves is equal on all devices, which is not for JAX to prove.
-    spread = partial(jax.shard_map, mesh=everywhere.mesh, check_vma=False)
-    if pool is None:
-        return jax.jit(
-            spread(step, in_specs=(P(), P(AXIS)), out_specs=P()),
-            in_shardings=(everywhere, split),
-            out_shardings=everywhere,
-            donate_argnums=(0,),
-        )
-    pooled = jax.jit(
-        spread(
-            lambda state, rows, pool: step(state, steps.gather_batch(pool, rows)),
-            in_specs=(P(), P(AXIS), P()),
+    return jax.jit(
+        jax.shard_map(
+            _each_device(train_step, config, pooled),
+            mesh=everywhere.mesh,
+            in_specs=(P(), P(AXIS), P()) if pooled else (P(), P(AXIS)),
             out_specs=P(),
+            # What leaves is equal on all devices, which is not for JAX to prove.
+            check_vma=False,
         ),
-        in_shardings=(everywhere, split, everywhere),
+        in_shardings=(everywhere, split, everywhere) if pooled else (everywhere, split),
         out_shardings=everywhere,
         donate_argnums=(0,),
     )
-    return lambda state, rows: pooled(state, rows, pool)
+
+
+def _each_device(
+    train_step: Callable[..., Any], config: Config, pooled: bool
+) -> Callable[..., Any]:
+    """The step of one device; takes a pool as well, if batches are of its rows."""
+    step = partial(train_step, config=config, axis_name=AXIS)
+    if not pooled:
+        return step
+    return lambda state, rows, pool: step(state, steps.gather_batch(pool, rows))
+
+
+def _of_pool(program: Callable[..., Any], pool: ImagePool | None) -> TrainStep:
+    if pool is None:
+        return program
+    return lambda state, rows: program(state, rows, pool)
 
 
 def pmap_encode_step(config: Config) -> EncodeStep:
     """Encoding over local devices: `sharded [D, B/D, ...] -> codes [D, B/D, K]`."""
-    step = partial(steps.encode_step, config=config)
-    return _local_pmap(step, in_axes=(None, None, 0))
+    return _encoding(steps.encode_step, config)
 
 
 def pmap_describe_step(config: Config) -> Callable[[Params, Params, Any], HashOutputs]:
     """As `pmap_encode_step`, codes and features `[D, B/D, ...]`."""
-    step = partial(steps.describe_step, config=config)
-    return _local_pmap(step, in_axes=(None, None, 0))
+    return _encoding(steps.describe_step, config)
+
+
+@lru_cache(maxsize=4)
+def _encoding(step: Callable[..., Any], config: Config) -> Callable[..., Any]:
+    return _local_pmap(partial(step, config=config), in_axes=(None, None, 0))
 
 
 def pmap_apply(function: Callable[[Params, Any], jax.Array]) -> ApplyStep:

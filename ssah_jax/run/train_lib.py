@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
-from ssah_jax.config import ConfigError, to_json
+from ssah_jax.config import Config, ConfigError, to_json
 from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.data.reading import Reader
 from ssah_jax.data.sealed import sealed
@@ -177,12 +178,24 @@ def init_state(experiment: Experiment, *, backbone: Params | None = None) -> Tra
         experiment: a prepared one.
         backbone: variables that the backbone begins with, as in `steps.init_state`.
     """
-    return steps.init_state(
-        jax.random.key(experiment.config.seed),
-        config=experiment.config,
-        image_shape=experiment.image_shape,
-        num_classes=experiment.source.num_classes,
-        backbone=backbone,
+    make = _init_program(
+        experiment.config, experiment.image_shape, experiment.source.num_classes
+    )
+    return make(jax.random.key(experiment.config.seed), backbone=backbone)
+
+
+@lru_cache(maxsize=1)
+def _init_program(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int
+) -> Callable[..., TrainState]:
+    """The first state as one program: operation by operation it compiles hundreds."""
+    return jax.jit(
+        partial(
+            steps.init_state,
+            config=config,
+            image_shape=image_shape,
+            num_classes=num_classes,
+        )
     )
 
 
@@ -479,21 +492,29 @@ def _strip_drawer(run: Run) -> Callable[[TrainState], bytes]:
         label=jnp.asarray(source.labels[chosen[:_STRIP_IMAGES]][readable]),
         unlabelled=jnp.zeros((0, *source.image_shape), jnp.uint8),
     )
-    key = jax.random.key(config.seed)
-
-    @jax.jit
-    def draw(anet: Any, pace: PaceState) -> tuple[jax.Array, jax.Array]:
-        views = make_views(key, batch, config=config)
-        return views.labelled, generate(anet, views, pace, config=config).images
+    key, draw = jax.random.key(config.seed), _strip_program(config)
 
     def save(state: TrainState) -> bytes:
-        images, generated = jax.device_get(draw(state.anet, state.pace))
+        images, generated = jax.device_get(draw(key, batch, state.anet, state.pace))
         strips.mkdir(exist_ok=True)
         strip = pictures.draw_strip(images, generated)
         write_atomically(strips / f"step_{int(state.step):06d}.png", strip)
         return strip
 
     return save
+
+
+@lru_cache(maxsize=1)
+def _strip_program(config: Config) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """From key, batch, A-Net and pace to views and hard samples."""
+
+    def draw(
+        key: jax.Array, batch: Batch, anet: Params, pace: PaceState
+    ) -> tuple[jax.Array, jax.Array]:
+        views = make_views(key, batch, config=config)
+        return views.labelled, generate(anet, views, pace, config=config).images
+
+    return jax.jit(draw)
 
 
 @contextmanager
