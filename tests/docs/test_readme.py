@@ -174,3 +174,12 @@ def test_numbers_of_the_roofline_are_those_of_the_record():
     eight = paper["8 GPUs with NVLink"]["efficiency"]
     many = paper["32 hosts of 8"]["efficiency"]
     assert f"efficiency of {eight:.2f} on 8 GPUs and {many:.2f} on 32 hosts" in text
+
+
+def test_seconds_to_the_first_step_are_those_of_the_record():
+    text = " ".join((ROOT / "docs/scaling.md").read_text().split())
+    record = json.loads((ROOT / "benchmarks/results/first_step.json").read_text())
+    cold, warm = record["cold"]["step"]["cpu"], record["warm"]["step"]["cpu"]
+    imports = record["warm"]["command"]["cpu"]
+    assert f"takes {cold:.0f} seconds of the processor, later ones {warm:.1f}" in text
+    assert f"({imports:.1f} are imports" in text
