@@ -52,18 +52,21 @@ def test_the_parts_of_the_entropy_sum_to_that_of_the_draw():
         np.testing.assert_allclose(total, wanted, rtol=1e-5)
 
 
+def views_of(config):
+    """Views of a batch as one program: operation by operation it compiles hundreds."""
+    batch = jax.device_put(make_batch(config))
+    return jax.jit(partial(make_views, config=config))(jax.random.key(3), batch)
+
+
 def frozen(config):
     """State and jitted steps of A-Net and reach alone, with hardness by kind."""
     state = make_state(config)
-    batch = jax.device_put(make_batch(config))
-    views = make_views(jax.random.key(3), batch, config=config)
+    views = views_of(config)
     hash_ = partial(
         hash_images, state.hnet, state.batch_stats, config=config, axis_name=None
     )
-    clean = CleanCodes(
-        hash_(views.labelled, domain="clean")[0],
-        hash_(views.unlabelled, domain="clean")[0],
-    )
+    clean_codes = jax.jit(lambda images: hash_(images, domain="clean")[0])
+    clean = CleanCodes(clean_codes(views.labelled), clean_codes(views.unlabelled))
     optimiser = anet_optimiser(config)
 
     @jax.jit
@@ -152,10 +155,8 @@ def test_hardness_by_kind_is_the_threshold_where_there_is_no_sample_of_it():
 def test_hard_samples_are_occluded_or_turned(degrees):
     config = small_config(anet={"max_degrees": degrees})
     state = make_state(config)
-    views = make_views(
-        jax.random.key(3), jax.device_put(make_batch(config)), config=config
-    )
-    drawn = generate(state.anet, views, state.pace, config=config).deformations
+    draw = jax.jit(partial(generate, config=config))
+    drawn = draw(state.anet, views_of(config), state.pace).deformations
     occluded = np.asarray(drawn.scale.sum(axis=-1)) > 0
     turned = np.any(np.asarray(drawn.angle) != 0, axis=-1)
     assert np.array_equal(occluded, ~turned)
@@ -187,9 +188,8 @@ def test_recognition_equals_the_loop(multi_label):
     if multi_label:
         aligned = rng.uniform(size=(24, 5)).astype(np.float32)
     opinion = Opinion(jnp.zeros((24, 16)), jnp.asarray(aligned), jnp.asarray(aligned))
-    found = recognition(
-        jnp.asarray(hard), opinion, state, config=config, axis_name=None
-    )
+    recognised = jax.jit(partial(recognition, config=config, axis_name=None))
+    found = recognised(jnp.asarray(hard), opinion, state)
     centres = np.asarray(state.centres)
     kept, sure, images = 0, 0, 0
     for u, row in zip(hard, aligned, strict=True):

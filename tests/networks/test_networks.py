@@ -16,6 +16,13 @@ from ssah_jax.networks.layers import depthwise_conv, max_pool2
 # H-Net.
 
 
+def trained(net, domain="clean"):
+    """From variables and images to outputs and moved statistics, as one program."""
+    return jax.jit(
+        partial(net.apply, domain=domain, train=True, mutable=["batch_stats"])
+    )
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
@@ -88,8 +95,8 @@ def test_images_are_standardised_by_channel():
     variables = init(net, x)
     by_hand = np.stack([(x[..., c] - mean[c]) / std[c] for c in range(3)], axis=-1)
     np.testing.assert_allclose(
-        net.apply(variables, x).code,
-        plain.apply(variables, jnp.asarray(by_hand)).code,
+        jax.jit(net.apply)(variables, x).code,
+        jax.jit(plain.apply)(variables, jnp.asarray(by_hand)).code,
         rtol=1e-4,
         atol=1e-5,
     )
@@ -99,7 +106,7 @@ def test_batch_norm_centres_every_bit_and_the_hash_layer_has_no_bias():
     x = images(0, 32, 8, 8, 1)
     net = HNet(bits=6, widths=(4,))
     variables = init(net, x)
-    code = net.apply(variables, x, train=True, mutable=["batch_stats"])[0].code
+    code = trained(net)(variables, x)[0].code
     np.testing.assert_allclose(code.mean(0), np.zeros(6), atol=1e-5)
     np.testing.assert_allclose(code.std(0), np.ones(6), rtol=1e-2)
     assert set(variables["params"]["hash"]) == {"kernel"}
@@ -127,12 +134,11 @@ def test_h_net_evaluates_by_clean_statistics():
     x = images(0, 8, 8, 8, 1)
     net = HNet(bits=6, widths=(4,))
     variables = init(net, x)
-    plain = net.apply(variables, x).code
+    evaluated = jax.jit(net.apply)
+    plain = evaluated(variables, x).code
     for domain, changes in (("generated", False), ("clean", True)):
-        _, moved = net.apply(
-            variables, x, domain=domain, train=True, mutable=["batch_stats"]
-        )
-        code = net.apply(variables | moved, x).code
+        _, moved = trained(net, domain)(variables, x)
+        code = evaluated(variables | moved, x).code
         assert (np.abs(code - plain).max() > 1e-3) == changes
 
 
@@ -140,10 +146,7 @@ def test_training_codes_do_not_depend_on_the_domain_but_for_the_statistics():
     x = images(0, 8, 8, 8, 1)
     net = HNet(bits=6, widths=(4,))
     variables = init(net, x)
-    codes = [
-        net.apply(variables, x, domain=d, train=True, mutable=["batch_stats"])[0].code
-        for d in ("clean", "generated")
-    ]
+    codes = [trained(net, d)(variables, x)[0].code for d in ("clean", "generated")]
     np.testing.assert_array_equal(*codes)
 
 
@@ -157,9 +160,12 @@ def test_max_pool2_equals_the_window_reduction(shape):
     x = normal(0, *shape)
     np.testing.assert_array_equal(max_pool2(x), nn.max_pool(x, (2, 2), (2, 2)))
     weights = normal(1, *max_pool2(x).shape)
-    found = jax.grad(lambda x: jnp.sum(max_pool2(x) * weights))(x)
-    wanted = jax.grad(lambda x: jnp.sum(nn.max_pool(x, (2, 2), (2, 2)) * weights))(x)
-    np.testing.assert_array_equal(found, wanted)
+
+    def slope(pool):
+        return jax.jit(jax.grad(lambda x: jnp.sum(pool(x) * weights)))(x)
+
+    wanted = slope(lambda x: nn.max_pool(x, (2, 2), (2, 2)))
+    np.testing.assert_array_equal(slope(max_pool2), wanted)
 
 
 def test_max_pool2_shares_the_gradient_among_equals():
@@ -191,7 +197,9 @@ def test_depthwise_convolution_equals_xlas(shape, side, stride):
         return (found**3).sum(), found
 
     mine, other = (
-        jax.value_and_grad(partial(total, form), (0, 1), has_aux=True)(x, kernel)
+        jax.jit(jax.value_and_grad(partial(total, form), (0, 1), has_aux=True))(
+            x, kernel
+        )
         for form in (depthwise_conv, jax.lax.conv_general_dilated)
     )
     for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(other), strict=True):

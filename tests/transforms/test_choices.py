@@ -187,7 +187,8 @@ def test_log_probability_of_what_was_drawn(key):
     scale = int(np.argmax(drawn.scale))
     cell = np.unravel_index(int(np.argmax(drawn.position[scale])), (4, 4))
     bins = [int((angle / 0.4 + 1) / 2 * 5) for angle in np.asarray(drawn.angle)]
-    found = transforms.deformation_log_probability(logits, drawn, max_angle=0.4)
+    log_p = jax.jit(partial(transforms.deformation_log_probability, max_angle=0.4))
+    found = log_p(logits, drawn)
     expected = log_probability_oracle(logits, scale, cell, bins)
     assert float(found) == pytest.approx(expected, abs=1e-5)
 
@@ -196,7 +197,7 @@ def test_without_rotation_the_angle_has_no_part_in_the_probability(key):
     logits = random_logits(6, bins=1)
     drawn = draw_deformation(key, logits, max_angle=0.0)
     function = partial(transforms.deformation_log_probability, max_angle=0.0)
-    gradient = jax.grad(function)(logits, drawn)
+    gradient = jax.jit(jax.grad(function))(logits, drawn)
     assert np.all(np.isfinite(gradient.scale)) and np.any(gradient.scale)
     np.testing.assert_array_equal(gradient.angle, 0.0)
 
@@ -218,7 +219,7 @@ def test_log_probability_gives_the_gradient_of_an_expected_loss():
         ]
         return jnp.sum(jnp.stack(terms))
 
-    exact = jax.tree.leaves(jax.grad(expected_loss)(logits))
+    exact = jax.tree.leaves(jax.jit(jax.grad(expected_loss))(logits))
     estimate = [np.zeros(leaf.shape) for leaf in exact]
     gradient = jax.jit(jax.value_and_grad(log_p))
     for value, deformation in zip(loss, every, strict=True):
@@ -236,7 +237,8 @@ def test_a_sample_is_occluded_or_turned(key):
     draw, coin = jax.random.split(key)
     drawn = draw_deformation(draw, logits, max_angle=0.4)
     keys = jax.random.split(coin, 400)
-    kept = jax.vmap(transforms.window_or_rotation, in_axes=(0, None))(keys, drawn)
+    keep = jax.jit(jax.vmap(transforms.window_or_rotation, in_axes=(0, None)))
+    kept = keep(keys, drawn)
     occluded = np.asarray(kept.scale.sum(axis=1)) > 0
     turned = np.any(np.asarray(kept.angle) != 0, axis=1)
     assert np.array_equal(occluded, ~turned)
@@ -255,8 +257,8 @@ def test_what_is_left_out_has_no_part_in_the_probability(key, turn):
     assert drawn.scale.shape == (3,) and drawn.angle.shape == (4,)
     kept = drawn.replace(**parts)
     function = partial(transforms.deformation_log_probability, max_angle=0.4)
-    gradient = jax.grad(function)(logits, kept)
-    whole = jax.grad(function)(logits, drawn)
+    slope = jax.jit(jax.grad(function))
+    gradient, whole = slope(logits, kept), slope(logits, drawn)
     for name in ("scale", "position", "angle"):
         counts = (name == "angle") == turn
         wanted = getattr(whole, name) if counts else 0.0
@@ -268,5 +270,6 @@ def test_an_image_without_window_or_rotation_is_the_image(key):
     nothing = Deformation(
         scale=jnp.zeros(2), position=jnp.ones((2, 3, 3)) / 9, angle=jnp.zeros(1)
     )
-    found = transforms.deform(image, nothing, scales=(0.3, 0.5), fill=0.0)
+    deform = jax.jit(partial(transforms.deform, scales=(0.3, 0.5), fill=0.0))
+    found = deform(image, nothing)
     np.testing.assert_allclose(found, image, atol=1e-6)
