@@ -157,10 +157,10 @@ def index_codes(
         codes: files that `ssah_jax.cli.encoding.encode_images` wrote with one
             model, such as the shards of several processes, or folders of them.
         out: the file to write, atomically.
-        kind: of `ssah_jax.retrieval.index.KINDS`.
+        kind: of `ssah_jax.retrieval.index_kinds.KINDS`.
         overwrite: whether `out` may be replaced.
         keep: whether to join the features beside the codes in a file beside `out`.
-        **options: of the kind, see `ssah_jax.retrieval.index.OPTIONS`.
+        **options: of the kind, see `ssah_jax.retrieval.index_kinds.OPTIONS`.
 
     Returns:
         The index.

@@ -7,7 +7,7 @@
 | `ivf` | compares with the codes of the nearest cells | most of them |
 | `multihash` | looks up parts of the code in tables | all within a radius |
 
-What each may be told is in `OPTIONS`.
+What each may be told is in `index_kinds.OPTIONS`.
 
 `multihash` is multi-index hashing ("Fast Exact Search in Hamming Space with Multi-Index
 Hashing", https://arxiv.org/abs/1307.2982): the code is cut into `nhash` parts of b =
@@ -29,12 +29,10 @@ import dataclasses
 import functools
 import io
 import json
-import math
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -55,51 +53,26 @@ from ssah_jax.retrieval.files import (
     temporary_path,
     unusable,
 )
-from ssah_jax.similarity import checks
-
-KINDS: Final = ("flat", "hnsw", "ivf", "multihash")
-"""The words for what `build_index` makes."""
-
-OPTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
-    {
-        "flat": {},
-        "hnsw": {
-            "m": "links of a code to others, 2 or more (default 32)",
-            "ef_construction": "candidates when a code is linked (default 100)",
-            "ef_search": "candidates when a query is searched (default 128)",
-        },
-        "ivf": {
-            "nlist": "cells, up to the number of codes (default its square root)",
-            "nprobe": "cells that a query is compared with (default nlist / 8)",
-        },
-        "multihash": {
-            "nhash": "parts of the code, up to its bits (default bits / log2(codes))",
-            "nflip": "bits flipped in each part (default 1)",
-        },
-    }
+from ssah_jax.retrieval.index_kinds import (
+    CLASSES,
+    KINDS,
+    OPTIONS,
+    SEARCH_OPTIONS,
+    apply_search_options,
+    check_names,
+    check_values,
+    defaults,
+    deserialised,
+    faiss_module,
+    make,
+    mirrored,
+    serialised,
 )
-"""What each kind may be told, and what that means."""
-
-SEARCH_OPTIONS: Final = ("ef_search", "nprobe", "nflip")
-"""Those of `OPTIONS` that `Index.tune` changes."""
+from ssah_jax.similarity import checks
 
 _VERSION: Final = 1
 _HEADER, _ROWS, _FAISS = "ssah_index.json", "rows.parquet", "faiss.bin"
-_CLASSES: Final = {
-    "flat": "IndexBinaryFlat",
-    "hnsw": "IndexBinaryHNSW",
-    "ivf": "IndexBinaryIVF",
-    "multihash": "IndexBinaryMultiHash",
-}
 _EXPECTED: Final = "an index, as `ssah index` writes"
-# Longer parts would leave the tables all but empty.
-_MOST_HASH_BITS: Final = 32
-# Flipping the bits of each byte: FAISS cuts codes for hashing from the lowest bit on.
-_MIRRORED: Final = np.packbits(
-    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1),
-    axis=1,
-    bitorder="little",
-)[:, 0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -237,7 +210,7 @@ class Index:
                 f"codes: found {codes.shape[1]} bits, expected {self.bits} as in "
                 f"{self.name}"
             )
-        return self._nearest(_mirrored(pack_codes(codes, bits=self.bits)), k)
+        return self._nearest(mirrored(pack_codes(codes, bits=self.bits)), k)
 
     def _nearest(
         self, query: UInt8[np.ndarray, "Q bytes"], k: int
@@ -264,14 +237,14 @@ class Index:
     @functools.cached_property
     def packed(self) -> UInt8[np.ndarray, "N bytes"]:
         """The codes of all rows, `[N, ceil(K / 8)]`, as in `CodeSet`."""
-        faiss = _faiss()
+        faiss = faiss_module()
         if self.kind != "ivf":
             # Graphs and hash tables keep the codes in a flat index.
             flat = self._index
             if self.kind != "flat":
                 flat = faiss.downcast_IndexBinary(flat.storage)
             stored = faiss.vector_to_array(flat.xb)
-            return _MIRRORED[stored.reshape(len(self.ids), -1)]
+            return mirrored(stored.reshape(len(self.ids), -1))
         lists, size = self._index.invlists, self._index.code_size
         packed = np.zeros((len(self.ids), size), np.uint8)
         for number in range(self._index.nlist):
@@ -279,7 +252,7 @@ class Index:
             if count:
                 rows = faiss.rev_swig_ptr(lists.get_ids(number), count)
                 codes = faiss.rev_swig_ptr(lists.get_codes(number), count * size)
-                packed[rows] = _MIRRORED[codes.reshape(count, size)]
+                packed[rows] = mirrored(codes.reshape(count, size))
         return packed
 
     def code_set(self) -> CodeSet:
@@ -291,7 +264,7 @@ class Index:
     ) -> tuple[Int32[np.ndarray, "Q k"], Int64[np.ndarray, "Q k"]]:
         """As `search`, of codes that are packed as in `CodeSet`."""
         checks.check_whole("k", k, 1)
-        return self._nearest(_mirrored(packed), k)
+        return self._nearest(mirrored(packed), k)
 
     def tune(self, **options: int) -> None:
         """Changes how a query is searched, for this object and what it saves.
@@ -303,11 +276,11 @@ class Index:
             ValueError: the kind knows no such option, or no such value.
         """
         known = [name for name in OPTIONS[self.kind] if name in SEARCH_OPTIONS]
-        _check_names(self.kind, options, known)
+        check_names(self.kind, options, known)
         merged = self.options | options
-        _check_values(self.kind, merged, count=len(self.ids), bits=self.bits)
+        check_values(self.kind, merged, count=len(self.ids), bits=self.bits)
         self.options.update(options)
-        _apply_search_options(self._index, self.options)
+        apply_search_options(self._index, self.options)
 
     def save(self, path: PathLike) -> None:
         """Writes all of it into one file, atomically.
@@ -340,7 +313,7 @@ class Index:
                 for name, content in (
                     (_HEADER, json.dumps(header).encode()),
                     (_ROWS, rows.getvalue()),
-                    (_FAISS, _serialised(self._index).data),
+                    (_FAISS, serialised(self._index).data),
                 ):
                     archive.writestr(zipfile.ZipInfo(name), content)
             temporary.replace(path)
@@ -369,7 +342,7 @@ class Index:
     @functools.cached_property
     def _flat_words(self) -> UInt64[np.ndarray, "W N"]:
         """The codes of a flat index once more, for `_first_at`."""
-        codes = _faiss().vector_to_array(self._index.xb)
+        codes = faiss_module().vector_to_array(self._index.xb)
         return _words(codes.reshape(len(self.ids), self._index.code_size))
 
 
@@ -399,28 +372,13 @@ def build_index(codes: CodeSet, *, kind: str = "flat", **options: int) -> Index:
     count, bits = codes.packed.shape[0], codes.bits
     if not count:
         raise CodeFileError("codes: found none, expected at least one to index")
-    _check_names(kind, options, [*OPTIONS[kind]])
-    options = _defaults(kind, options, count=count, bits=bits)
-    _check_values(kind, options, count=count, bits=bits)
-    faiss = _faiss()
-    packed = _mirrored(codes.packed)
-    padded = 8 * packed.shape[1]
-    if kind == "flat":
-        index = faiss.IndexBinaryFlat(padded)
-    elif kind == "hnsw":
-        index = faiss.IndexBinaryHNSW(padded, options["m"])
-        index.hnsw.efConstruction = options["ef_construction"]
-    elif kind == "ivf":
-        quantizer = faiss.IndexBinaryFlat(padded)
-        index = faiss.IndexBinaryIVF(quantizer, padded, options["nlist"])
-        # FAISS would warn on standard error of what is right for small sets.
-        index.cp.min_points_per_centroid = 1
-        index.train(packed)
-    else:
-        nhash = options["nhash"]
-        index = faiss.IndexBinaryMultiHash(padded, nhash, bits // nhash)
+    check_names(kind, options, [*OPTIONS[kind]])
+    options = defaults(kind, options, count=count, bits=bits)
+    check_values(kind, options, count=count, bits=bits)
+    packed = mirrored(codes.packed)
+    index = make(kind, options, packed, bits=bits)
     index.add(packed)
-    _apply_search_options(index, options)
+    apply_search_options(index, options)
     return Index(
         kind=kind,
         bits=bits,
@@ -447,19 +405,19 @@ def with_rows(index: Index, codes: CodeSet) -> Index:
     count, options = len(codes.ids), dict(index.options)
     before = len(index.ids)
     if index.kind == "ivf" and count >= options["nlist"]:
-        inner = _deserialised(_serialised(index._index))
+        inner = deserialised(serialised(index._index))
         inner.reset()
-        inner.add(_mirrored(codes.packed))
+        inner.add(mirrored(codes.packed))
     elif index.kind == "hnsw" and (
         count >= before and np.array_equal(codes.packed[:before], index.packed)
     ):
-        inner = _deserialised(_serialised(index._index))
-        inner.add(_mirrored(codes.packed[before:]))
+        inner = deserialised(serialised(index._index))
+        inner.add(mirrored(codes.packed[before:]))
     else:
         if index.kind == "ivf":
             options = {name: min(value, count) for name, value in options.items()}
         return build_index(codes, kind=index.kind, **options)
-    _apply_search_options(inner, options)
+    apply_search_options(inner, options)
     return dataclasses.replace(
         index, ids=codes.ids, labels=codes.labels, options=options, _index=inner
     )
@@ -484,7 +442,7 @@ def load_index(path: PathLike) -> Index:
     import pyarrow as pa
 
     path = Path(path)
-    _faiss()
+    faiss_module()
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             size = path.stat().st_size
@@ -503,16 +461,16 @@ def load_index(path: PathLike) -> Index:
                 open_parquet(io.BytesIO(rows), len(rows)).read()
             )
             stored = np.frombuffer(archive.read(_FAISS), np.uint8)
-        index = _deserialised(stored)
+        index = deserialised(stored)
         kind, bits = str(header["kind"]), int(header["bits"])
         options = {name: int(value) for name, value in header["options"].items()}
-        _check_names(kind, options, [*OPTIONS[kind]])
-        _check_values(kind, options, count=len(ids), bits=bits)
+        check_names(kind, options, [*OPTIONS[kind]])
+        check_values(kind, options, count=len(ids), bits=bits)
         found = type(index).__name__, index.d, index.ntotal
-        wanted = _CLASSES[kind], 8 * -(-bits // 8), len(ids)
+        wanted = CLASSES[kind], 8 * -(-bits // 8), len(ids)
         if found != wanted:
             raise ValueError(f"{found} for {wanted}")
-        _apply_search_options(index, options)
+        apply_search_options(index, options)
     except CodeFileError:
         raise
     except (
@@ -553,90 +511,7 @@ def check_fingerprint(index: Index, fingerprint: str) -> None:
         )
 
 
-def _serialised(index: Any) -> UInt8[np.ndarray, "bytes"]:
-    return np.asarray(_faiss().serialize_index_binary(index))
-
-
-def _faiss() -> Any:
-    """FAISS, which takes a while to import, and brings threads of its own."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise ValueError(
-            "faiss: found none, expected the package faiss-cpu (pip install faiss-cpu)"
-        ) from error
-    return faiss
-
-
-def _deserialised(stored: UInt8[np.ndarray, "bytes"]) -> Any:
-    """FAISS's index; none of its parts may claim to be larger than all of it."""
-    faiss = _faiss()
-    before = faiss.get_deserialization_vector_byte_limit()
-    faiss.set_deserialization_vector_byte_limit(len(stored))
-    try:
-        return faiss.deserialize_index_binary(stored)
-    finally:
-        faiss.set_deserialization_vector_byte_limit(before)
-
-
-def _mirrored(packed: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n bytes"]:
-    """Packed codes in FAISS's bit order, so that filling comes last there too."""
-    return np.ascontiguousarray(_MIRRORED[packed])
-
-
 def _words(packed: UInt8[np.ndarray, "n bytes"]) -> UInt64[np.ndarray, "W n"]:
     """Packed codes as 64-bit words, filled with zeros, a word a row."""
     filled = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
     return np.ascontiguousarray(filled.view(np.uint64).T)
-
-
-def _defaults(
-    kind: str, options: Mapping[str, int], *, count: int, bits: int
-) -> dict[str, int]:
-    """`options` with what is not there filled in."""
-    chosen = dict(options)
-    if kind == "hnsw":
-        chosen = {"m": 32, "ef_construction": 100, "ef_search": 128} | chosen
-    elif kind == "ivf":
-        nlist = chosen.setdefault("nlist", math.isqrt(count))
-        chosen.setdefault("nprobe", -(-nlist // 8))
-    elif kind == "multihash":
-        # About as many entries in a hash table as codes, as its authors advise.
-        part = max(1.0, min(math.log2(count), _MOST_HASH_BITS))
-        nhash = max(1, round(bits / part), -(-bits // _MOST_HASH_BITS))
-        chosen = {"nhash": nhash, "nflip": 1} | chosen
-    return chosen
-
-
-def _check_names(kind: str, options: Mapping[str, int], known: list[str]) -> None:
-    for name in options:
-        if name not in known:
-            accepted = f"accepted are {', '.join(known)}" if known else "it has none"
-            raise ValueError(f"options of {kind}: found {name!r}, {accepted}")
-
-
-def _check_values(
-    kind: str, options: Mapping[str, int], *, count: int, bits: int
-) -> None:
-    """Check options that are all there."""
-    ranges = {"m": (2, 1024), "ef_construction": (1, None), "ef_search": (1, None)}
-    if kind == "ivf":
-        ranges = {"nlist": (1, count), "nprobe": (1, options["nlist"])}
-    elif kind == "multihash":
-        nhash = options["nhash"]
-        ranges = {"nhash": (-(-bits // _MOST_HASH_BITS), bits)}
-        ranges["nflip"] = (0, bits // nhash if nhash > 0 else None)
-    for name, value in options.items():
-        least, most = ranges[name]
-        if type(value) is not int or value < least or (most and value > most):
-            accepted = f"{least} to {most}" if most else f"{least} or more"
-            raise ValueError(f"{name}: found {value!r}, accepted is {accepted}")
-
-
-def _apply_search_options(index: Any, options: Mapping[str, int]) -> None:
-    if "ef_search" in options:
-        index.hnsw.efSearch = options["ef_search"]
-    if "nprobe" in options:
-        index.nprobe = options["nprobe"]
-    if "nflip" in options:
-        index.nflip = options["nflip"]

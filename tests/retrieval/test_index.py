@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssah_jax.retrieval import CodeFileError, CodeSet
-from ssah_jax.retrieval import index as index_lib
 from ssah_jax.retrieval.index import (
     KINDS,
     OPTIONS,
@@ -19,6 +18,7 @@ from ssah_jax.retrieval.index import (
     check_fingerprint,
     load_index,
 )
+from ssah_jax.retrieval.index_kinds import mirrored
 
 RNG = np.random.default_rng(0)
 
@@ -392,5 +392,5 @@ def test_without_faiss(monkeypatch):
 
 def test_bits_are_mirrored():
     for byte in (0b10000000, 0b00000001, 0b11010000):
-        found = index_lib._mirrored(np.array([[byte]], np.uint8))
+        found = mirrored(np.array([[byte]], np.uint8))
         assert f"{found[0, 0]:08b}" == f"{byte:08b}"[::-1]
