@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -28,6 +28,7 @@ from ssah_jax.retrieval.files import CodeFileError, alone, one_line, shard_path
 # they are used, and named in full in annotations.
 if TYPE_CHECKING:
     import ssah_jax.data.changes
+    import ssah_jax.data.reading
     import ssah_jax.run.frozen_encoder
     import ssah_jax.run.image_encoder
 
@@ -110,7 +111,7 @@ def encode_images(
     import jax
     from tqdm import tqdm
 
-    from ssah_jax.data.changes import digest, file_states, stamp_of
+    from ssah_jax.data.changes import file_states
     from ssah_jax.data.reading import SkippedImages
     from ssah_jax.data.source import DataError
     from ssah_jax.run.frozen_encoder import FrozenEncoder
@@ -169,32 +170,17 @@ def encode_images(
                 disable=not progress,
             )
         )
-        digests: dict[int, tuple[int, bytes]] = {}
-        seen = encoder.features.stamps if isinstance(encoder, FrozenEncoder) else {}
-
-        def note(index: int, content: bytes) -> None:
-            digests[index] = len(content), digest(content)
-
-        encode: Any = encoder.encode if kept is None else encoder.encode_both
-        encoded = 0
-        for indices, codes, *features in encode(
-            images_as_in_training(encoder, pending).watched(note),
-            skipped=skipped if on_error == "skip" else None,
-        ):
-            ids = [pending[index] for index in indices.tolist()]
-            known = [labels.get(name) for name in ids] if labels else None
-            # Of what was read to learn from, as it was then.
-            stamps = [
-                seen.get(pending[index])
-                or stamp_of(states.get(pending[index]), *digests.pop(index))
-                for index in indices.tolist()
-            ]
-            # Before the codes: what is written of these has its features.
-            if kept is not None:
-                kept.write(*features)
-            writer.write(ids, codes, labels=known, stamps=stamps)
-            encoded += len(ids)
-            bar.update(len(ids))
+        encoded = _write_codes(
+            encoder,
+            pending,
+            writer,
+            kept,
+            states=states,
+            labels=labels,
+            skipped=skipped,
+            on_error=on_error,
+            tell=bar.update,
+        )
         # Of several processes, the share of one may be empty or all unreadable.
         if processes == 1 and not writer.done:
             raise DataError(
@@ -215,6 +201,51 @@ def encode_images(
         seconds=time.monotonic() - started,
         changes=earlier.changes if earlier else None,
     )
+
+
+def _write_codes(
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder",
+    pending: Sequence[str],
+    writer: CodeWriter,
+    kept: KeptWriter | None,
+    *,
+    states: "Mapping[str, ssah_jax.data.changes.FileState]",
+    labels: Mapping[str, Sequence[str]] | None,
+    skipped: "ssah_jax.data.reading.SkippedImages",
+    on_error: OnError,
+    tell: Callable[[int], object],
+) -> int:
+    """Encodes images and writes codes, and features where they are kept; how many."""
+    from ssah_jax.data.changes import digest, stamp_of
+    from ssah_jax.run.frozen_encoder import FrozenEncoder
+
+    digests: dict[int, tuple[int, bytes]] = {}
+    seen = encoder.features.stamps if isinstance(encoder, FrozenEncoder) else {}
+
+    def note(index: int, content: bytes) -> None:
+        digests[index] = len(content), digest(content)
+
+    encode: Any = encoder.encode if kept is None else encoder.encode_both
+    encoded = 0
+    for indices, codes, *features in encode(
+        images_as_in_training(encoder, pending).watched(note),
+        skipped=skipped if on_error == "skip" else None,
+    ):
+        ids = [pending[index] for index in indices.tolist()]
+        known = [labels.get(name) for name in ids] if labels else None
+        # Of what was read to learn from, as it was then.
+        stamps = [
+            seen.get(pending[index])
+            or stamp_of(states.get(pending[index]), *digests.pop(index))
+            for index in indices.tolist()
+        ]
+        # Before the codes: what is written of these has its features.
+        if kept is not None:
+            kept.write(*features)
+        writer.write(ids, codes, labels=known, stamps=stamps)
+        encoded += len(ids)
+        tell(len(ids))
+    return encoded
 
 
 def _open_writer(
