@@ -6,7 +6,7 @@
 
 Writes benchmarks/results/suite_time.json and prints the line for README. Measure on a
 machine that does nothing else, with an empty `JAX_COMPILATION_CACHE_DIR`, as CI has it.
-Prints also what took longer than two seconds in the quick run: mark it `slow`.
+Prints also what took longer than one second in the quick run: mark it `slow`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import records
 
-SLOW = 2.0
+SLOW = 1.0
 """Seconds from which on a test is `slow`."""
 
 

@@ -103,6 +103,7 @@ def test_an_index_keeps_features_of_what_is_added(photos, run, capsys):
     assert "photos.features: found features" in mistake(capsys, *taken)
 
 
+@pytest.mark.slow
 def test_codes_of_a_run_have_features_too(run, tmp_path, capsys):
     codes, index = tmp_path / "photos.parquet", tmp_path / "photos.index"
     a_run = ["--workdir", run.workdir]

@@ -79,6 +79,7 @@ def test_push_and_load_again(finished, hub, run, tmp_path, monkeypatch):
     assert read_codes(out).fingerprint == run.encoder.fingerprint
 
 
+@pytest.mark.slow
 def test_what_was_pushed_is_a_workdir_to_those_that_only_read(
     finished, hub, run, tmp_path, capsys
 ):

@@ -363,6 +363,7 @@ def test_serve_says_where_and_ends_on_interrupt(run, indexed, capsys, monkeypatc
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_a_dropped_file_shows_what_is_near(run, index, served, tmp_path):
     content = (run.photos / run.names[5]).read_bytes()

@@ -53,6 +53,7 @@ def test_the_runs_own_queries(finished, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_the_report_has_them_too(run, finished, tmp_path):
     """Of the run's own queries, as long as it is of the same step; never of others."""
     workdir = tmp_path / "run"

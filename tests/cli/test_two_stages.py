@@ -104,6 +104,7 @@ def test_recall_is_measured(run, kept, monkeypatch, capsys):
     assert lines[2].split() == ["--rerank", "20", "1.000"]
 
 
+@pytest.mark.slow
 def test_interrupted_features_are_of_the_same_images(run, kept, tmp_path, monkeypatch):
     out = tmp_path / "codes.parquet"
     arguments = ["encode", *SMALL_CODES[:-2], "--bits", 5, run.photos]

@@ -316,6 +316,7 @@ def test_a_full_disk_leaves_no_half_of_a_cache(cifar, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_threads_read_what_one_thread_reads(cifar):
     expected = open_images(find_builder("cifar100", data_dir=cifar), name="x")
     expected = [expected[i] for i in range(len(expected))]

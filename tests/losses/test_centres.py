@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quick_cases import slow_but
 
 from ssah_jax import losses
 from ssah_jax.losses.centres import (
@@ -103,16 +104,20 @@ def test_class_centres_of_powers_of_two_never_change(key):
 
 @pytest.mark.parametrize(
     ("bits", "classes", "distance"),
-    [
+    slow_but(
+        [
+            (12, 10, 6),
+            (12, 100, 2),
+            (16, 200, 4),
+            (24, 100, 8),
+            (32, 100, 10),
+            (48, 10, 24),
+            (48, 200, 16),
+            (64, 1000, 22),
+        ],
         (12, 10, 6),
-        (12, 100, 2),
-        (16, 200, 4),
         (24, 100, 8),
-        (32, 100, 10),
-        (48, 10, 24),
-        (48, 200, 16),
-        (64, 1000, 22),
-    ],
+    ),
 )
 def test_class_centres_are_farther_apart_than_the_best_of_twenty(
     bits, classes, distance
@@ -128,6 +133,7 @@ def test_class_centres_are_farther_apart_than_the_best_of_twenty(
         assert found >= best_of_twenty(seed, classes, bits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [32, 64])
 def test_class_centres_of_ten_thousand_classes(key, bits):
     # CSQ's generator needs hours for as many (its issue 25).

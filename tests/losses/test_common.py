@@ -265,6 +265,7 @@ def test_an_empty_mask(name):
 # Transformations.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_jit_and_no_mask_change_nothing(name):
     given = arguments(name)
@@ -297,6 +298,7 @@ def share(name, u, *rest, axis_name=None):
     return masked_mean(values, axis_name=axis_name), values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", named("pair", "anchor", "point", "code"))
 def test_rows_of_four_devices_against_columns_of_all(name):
     if name == "dtsh_sampled_loss":

@@ -31,23 +31,32 @@ ROUNDING = 1e-4
 
 VARIANTS = {
     "batch norm": small_config(),
-    "shared statistics": small_config(hnet={"share_stats": True}),
     "group norm": small_config(hnet={"norm": "group"}),
-    "random": small_config(anet={"kind": "random"}),
-    "consistent only": small_config(anet={"kind": "none"}),
+    "group norm, random": small_config(hnet={"norm": "group"}, anet={"kind": "random"}),
+    "spread labels": small_config(
+        anet={"kind": "none"}, loss={"consistent_spread": 1.0}
+    ),
+    "several labels, shared statistics": small_config(
+        data={"multi_label": True},
+        hnet={"share_stats": True},
+        loss={"consistent_spread": 1.0},
+    ),
     "supervised": small_config(
         anet={"kind": "none"}, loss={"consistent": 0.0, "consistent_pair": 0.0}
-    ),
-    "spread labels": small_config(loss={"consistent_spread": 1.0}),
-    "several labels, spread": small_config(
-        data={"multi_label": True}, loss={"consistent_spread": 1.0}
     ),
 }
 
 
+# Each word of the configuration that devices share something for, in one of them.
 @pytest.mark.parametrize(
     "name",
-    [name if name == "supervised" else slow(name) for name in VARIANTS],
+    [
+        "supervised",
+        slow("batch norm"),
+        slow("group norm, random"),
+        slow("spread labels"),
+        slow("several labels, shared statistics"),
+    ],
 )
 def test_eight_devices_equal_one(name):
     config = VARIANTS[name]
@@ -70,28 +79,38 @@ def test_eight_devices_equal_one(name):
 
 
 @pytest.mark.slow
-def test_pmapped_step_equals_the_jit_twin():
+def test_pmapped_step_equals_the_jit_twin_and_is_traced_once(monkeypatch):
     config = VARIANTS["batch norm"]
     state, batch = make_state(config), make_batch(config)
     # The whole batch on one device, without collectives.
     twin_state, twin_metrics = jax.jit(partial(steps.train_step, config=config))(
         state, batch
     )
-    next_state, metrics = parallel.pmap_train_step(config)(
-        parallel.replicate(state), parallel.shard(batch)
+    traces = []
+    real = steps.train_step
+    monkeypatch.setattr(
+        steps, "train_step", lambda *a, **k: traces.append(1) or real(*a, **k)
     )
+    step_fn = parallel.pmap_train_step(config)
+    next_state, metrics = step_fn(parallel.replicate(state), parallel.shard(batch))
     assert relative_error(metrics, twin_metrics) < ROUNDING
     assert relative_error(next_state.batch_stats, twin_state.batch_stats) < ROUNDING
     assert relative_error(next_state.pace, twin_state.pace) < ROUNDING
     assert relative_error(next_state.alignment, twin_state.alignment) < ROUNDING
     # The first moments after one step are the clipped gradients.
     assert relative_error(_moments(next_state), _moments(twin_state)) < ROUNDING
+    for seed in (1, 2, 3):
+        batch = parallel.shard(make_batch(config, seed))
+        next_state, _ = step_fn(next_state, batch)
+    assert len(traces) == 1
+    assert int(next_state.step) == 4
 
 
 def _moments(state: TrainState):
     return [state.hnet_opt[1][0].mu, state.anet_opt[1][0].mu]
 
 
+@pytest.mark.slow
 def test_device_local_pairs_would_be_noticed(monkeypatch):
     config = VARIANTS["supervised"]
     state, batch = make_state(config), make_batch(config)
@@ -172,6 +191,7 @@ def test_supervised_loss_has_no_gradient_on_unlabelled_images(name):
     assert not _zero(own)
 
 
+@pytest.mark.slow
 def test_spread_labels_teach_the_images_themselves_and_fade():
     weights = {"consistent": 0.0, "consistent_pair": 0.0, "hard": 0.0}
     config = small_config(loss=weights | {"consistent_spread": 1.0, "fade": 0.6})
@@ -211,6 +231,7 @@ def test_teacher_and_centres_have_no_gradient():
     assert _zero(jax.jit(jax.grad(loss))(state.teacher))
 
 
+@pytest.mark.slow
 def test_labels_change_nothing_of_the_unlabelled_part():
     """The consistent loss alone depends on no label, by way of H-Net's gradient."""
     config = small_config(
@@ -242,22 +263,6 @@ def test_views_do_not_depend_on_the_number_of_devices():
 
 
 @pytest.mark.slow
-def test_one_trace_for_all_steps(monkeypatch):
-    config = VARIANTS["batch norm"]
-    traces = []
-    real = steps.train_step
-    monkeypatch.setattr(
-        steps, "train_step", lambda *a, **k: traces.append(1) or real(*a, **k)
-    )
-    step_fn = parallel.pmap_train_step(config)
-    state = parallel.replicate(make_state(config))
-    for seed in range(4):
-        state, _ = step_fn(state, parallel.shard(make_batch(config, seed)))
-    assert len(traces) == 1
-    assert int(state.step) == 4
-
-
-@pytest.mark.slow
 def test_no_key_is_used_twice():
     config = VARIANTS["batch norm"]
     with jax.debug_key_reuse(True):
@@ -266,6 +271,7 @@ def test_no_key_is_used_twice():
         jax.jit(partial(steps.train_step, config=config))(state, make_batch(config))
 
 
+@pytest.mark.slow
 def test_steps_learn_one_batch_by_heart():
     config = small_config(
         steps=60,
@@ -303,6 +309,7 @@ def test_pace_and_teacher_follow():
     assert relative_error(first.teacher, expected) < 1e-5
 
 
+@pytest.mark.slow
 def test_frozen_without_a_gate_and_open_with_it():
     """No sample passes a gate of 1, so the consistent loss is exactly 0."""
     closed = small_config(loss={"gate": 1.0, "align": False, "consistent_pair": 0.0})
@@ -315,9 +322,9 @@ def test_frozen_without_a_gate_and_open_with_it():
 def test_encode_step_is_deterministic_and_ignores_the_batch():
     config = VARIANTS["batch norm"]
     state, batch = make_state(config), make_batch(config)
-    encode = partial(steps.encode_step, state.teacher, state.teacher_stats)
+    encode = jax.jit(partial(steps.encode_step, config=config))
     images = jnp.asarray(batch.image)
-    whole = encode(images, config=config)
+    whole = encode(state.teacher, state.teacher_stats, images)
     assert whole.shape == (16, 16)
-    one = encode(images[3:4], config=config)
+    one = encode(state.teacher, state.teacher_stats, images[3:4])
     np.testing.assert_allclose(whole[3:4], one, rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from narrow_backbones import NARROW, apply, images, leaves, shapes
+from quick_cases import slow_but
 
 from ssah_jax.networks.alexnet import SMALLEST, VGGF, local_response_norm
 from ssah_jax.networks.backbones import (
@@ -42,7 +43,9 @@ def both_domains(network, side):
 # Training.
 
 
-@pytest.mark.parametrize("name", sorted(set(NARROW) - {"resnet50", "vit_b16"}))
+@pytest.mark.parametrize(
+    "name", slow_but(sorted(set(NARROW) - {"resnet50", "vit_b16"}), "alexnet")
+)
 def test_bfloat16_keeps_float32_parameters_and_comes_close(name):
     network = SHORT_LITE if name == "efficientnet_lite0" else NARROW[name]
     rough = network.clone(dtype="bfloat16")
@@ -84,11 +87,15 @@ def gradients_of(network, side):
 
 @pytest.mark.parametrize(
     ("name", "all_of_them"),
-    [
-        *((name, False) for name in sorted(set(NARROW) - {"vit_b16"})),
-        ("resnet18", True),
+    slow_but(
+        [
+            *((name, False) for name in sorted(set(NARROW) - {"vit_b16"})),
+            ("resnet18", True),
+            ("vit_s14", True),
+        ],
+        ("resnet18", False),
         ("vit_s14", True),
-    ],
+    ),
 )
 def test_frozen_stages_do_not_learn(name, all_of_them):
     network, side = NARROW[name], SMALLEST_IMAGE[name]

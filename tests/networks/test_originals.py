@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from narrow_backbones import GOLDENS, apply, golden_tensors, images, leaves
+from quick_cases import slow_but
 
 from ssah_jax.networks.backbones import (
     BACKBONES,
@@ -28,7 +29,9 @@ with_torch = pytest.mark.skipif(not HAS_TORCH, reason="needs PyTorch and timm")
 # The same networks.
 
 
-@pytest.mark.parametrize("key", cases.CASES)
+@pytest.mark.parametrize(
+    "key", slow_but(cases.CASES, "alexnet small", "resnet18 short", "vit_s14")
+)
 def test_logits_equal_the_original_s(key):
     case = cases.CASES[key]
     variables = convert(case.name, golden_tensors(key), network=case.network)
@@ -65,6 +68,7 @@ def training_step(case, tensors):
     return leaves(gradients), leaves(stats)
 
 
+@pytest.mark.slow
 def test_gradients_of_training_equal_the_original_s():
     key = cases.GRADIENT_CASE
     case, norms = cases.CASES[key], GOLDENS[key]["gradient_norms"]
@@ -127,6 +131,7 @@ def test_real_sizes_and_names_are_accepted(name):
         assert convert(name, tensors)["params"]
 
 
+@pytest.mark.slow
 def test_lite0_knows_photographs():
     path = cases.lite0_file()
     if path is None:

@@ -45,6 +45,7 @@ def keyed(sets):
     return total.sum(axis=2), total[:, :, 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 100),

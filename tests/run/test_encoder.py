@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -127,8 +128,9 @@ def test_codes_are_the_teachers(trained):
     encoder = load_encoder(trained.workdir)
     images = np.stack([photos(trained)[index] for index in range(60)])
     on_device = jnp.asarray(images)
+    encode = jax.jit(partial(steps.encode_step, config=encoder.config))
     wanted, other = (
-        steps.encode_step(params, stats, on_device, config=encoder.config)
+        encode(params, stats, on_device)
         for params, stats in (
             (encoder.state.teacher, encoder.state.teacher_stats),
             (encoder.state.hnet, encoder.state.batch_stats),

@@ -192,6 +192,7 @@ def test_what_was_seen_is_not_computed_again():
     assert calls == [16, 16, 16] and len(skipped) == 1
 
 
+@pytest.mark.slow
 def test_a_shipped_backbone(tmp_path):
     """Codes of real weights, stored, and refused with other weights."""
     options = dict(weights=LITE0, image_size=32, bits=8)

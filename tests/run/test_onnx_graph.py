@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from narrow_backbones import NARROW, shapes
+from quick_cases import slow_but
 
 from ssah_jax.networks.backbones import build_backbone
 from ssah_jax.run.onnx_graph import UntranslatableError, to_onnx
@@ -36,7 +37,7 @@ KINDS = ["alexnet", "vgg_f", "resnet18", "efficientnet_lite0", "vit_s14", *OTHER
 """One of each kind: VGG-16, ResNet-50 and ViT-B have the same layers."""
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", slow_but(KINDS, "alexnet", "resnet18"))
 def test_backbones(name):
     network, side = (NARROW | OTHERS)[name], SIDES.get(name, 37)
     variables = random_variables(network, side)

@@ -143,6 +143,7 @@ def test_more_steps_and_nothing_else(tmp_path, own):
     assert kept == {"steps": 5}
 
 
+@pytest.mark.slow
 def test_all_parameters_of_an_earlier_run(tmp_path, own, monkeypatch):
     state, other = (
         init_state(own),

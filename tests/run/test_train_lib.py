@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -55,12 +56,8 @@ def test_evaluator_encodes_every_image_once_in_order():
     )
     np.testing.assert_array_equal(kept, indices)
     images = experiment.source.images[indices]
-    wanted = steps.encode_step(
-        state.teacher,
-        state.teacher_stats,
-        jnp.asarray(images),
-        config=experiment.config,
-    )
+    encode = jax.jit(partial(steps.encode_step, config=experiment.config))
+    wanted = encode(state.teacher, state.teacher_stats, jnp.asarray(images))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -99,9 +100,8 @@ def test_codes_are_linear_in_the_stored_features(finished, stored):
     experiment = prepare(training(stored))
     state, _ = train_lib.restore_state(experiment, Workdir(workdir))
     images = jnp.asarray(experiment.source.images[:10])
-    code = steps.encode_step(
-        state.teacher, state.teacher_stats, images, config=experiment.config
-    )
+    encode = jax.jit(partial(steps.encode_step, config=experiment.config))
+    code = encode(state.teacher, state.teacher_stats, images)
     stats = state.teacher_stats["centre"]["stats_clean"]
     raw = np.asarray(images[:, 0, 0], np.float32) @ teacher["hash"]["kernel"]
     mean, var = (np.asarray(stats[name])[None] for name in ("mean", "var"))
@@ -149,6 +149,7 @@ def test_a_single_view_gives_neither_hard_samples_nor_two_to_compare(stored):
             prepare(from_config_dict(config))
 
 
+@pytest.mark.slow
 def test_without_labelled_batches_it_learns_from_all_images(tmp_path):
     source = data_set(60)
     config = {"data": {"max_shift": 1}, "anet": {"grid": 3}}
@@ -183,6 +184,7 @@ def head(tmp_path_factory):
     return folder / "run", source, features_source(folder / "f").images
 
 
+@pytest.mark.slow
 def test_a_head_encodes_images_as_it_does_their_features(head, monkeypatch):
     workdir, source, features = head
     monkeypatch.setattr(run_encoder, "load_extractor", lambda *_, **__: small())

@@ -215,6 +215,7 @@ def offline(folder: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_hubs_cache_serves_without_internet(tmp_path):
     content = safetensors.numpy.save({"x": FLOATS, "bn.running_mean": FLOATS[:2]})
     path = hub_cache(tmp_path / "hub", content)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from ssah_jax.run.workdir import Workdir
 # Where weights go.
 
 
+@pytest.mark.slow
 def test_weights_land_in_the_network_its_teacher_and_both_domains(weights, tmp_path):
     config = make_config(weights)
     experiment = prepare(config)
@@ -102,19 +104,20 @@ def enlarged(image: np.ndarray, side: int) -> np.ndarray:
     return out
 
 
+@pytest.mark.slow
 def test_the_code_is_the_backbones_feature_through_the_hash_layer(weights):
     config = make_config(weights, data={"mean": (0.9,), "std": (0.7,)})
     state = make_state(config)
     images = make_batch(4).image
-    found = steps.encode_step(
-        state.teacher, state.teacher_stats, jnp.asarray(images), config=config
-    )
+    encode = jax.jit(partial(steps.encode_step, config=config))
+    found = encode(state.teacher, state.teacher_stats, jnp.asarray(images))
     # Grey images enlarged, repeated to three channels, normalised as in pretraining.
     x = np.stack([enlarged(image / 255, 32) for image in images])
     x = (np.repeat(x, 3, axis=-1) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     variables = weight_tables.convert("resnet18", original_tensors())
-    feature = backbones.build_backbone("resnet18").apply(
-        variables, jnp.asarray(x, jnp.float32), domain="clean", train=False
+    network = backbones.build_backbone("resnet18")
+    feature = jax.jit(partial(network.apply, domain="clean", train=False))(
+        variables, jnp.asarray(x, jnp.float32)
     )
     assert feature.shape == (4, 8 * WIDTH)
     # The hash layer's norm has seen nothing yet: mean 0, variance 1.
@@ -134,12 +137,13 @@ def test_stored_features_are_hashed_as_they_are():
         hnet={"backbone": "features", "image_size": 0},
         anet={"kind": "none"},
     )
-    state = steps.init_state(
-        jax.random.key(0), config=config, image_shape=(1, 1, 6), num_classes=4
+    init = partial(
+        steps.init_state, config=config, image_shape=(1, 1, 6), num_classes=4
     )
+    state = jax.jit(init)(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(5, 1, 1, 6)).astype(np.float32)
     x = jnp.asarray(x)
-    outputs = build_hnet(config).apply(
+    outputs = jax.jit(build_hnet(config).apply)(
         {"params": state.hnet, "batch_stats": state.batch_stats}, x
     )
     np.testing.assert_array_equal(outputs.feature, x[:, 0, 0])

@@ -131,7 +131,9 @@ def test_bfloat16_computes_in_half_the_bits_and_keeps_float32():
         assert not np.array_equal(leaves(after.hnet)[name], value), name
     images = jnp.asarray(make_batch().image)
     half, whole = (
-        steps.encode_step(before.hnet, before.batch_stats, images, config=c)
+        jax.jit(functools.partial(steps.encode_step, config=c))(
+            before.hnet, before.batch_stats, images
+        )
         for c in (config, make_config(hnet=SMALL))
     )
     assert half.dtype == whole.dtype == jnp.float32

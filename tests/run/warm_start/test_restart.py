@@ -70,6 +70,7 @@ def test_restarts_and_evaluations_do_not_need_the_file(weights, tmp_path, monkey
     assert encoder.info.weights == str(weights)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_begins_again_with_the_same_file(weights, tmp_path):
     experiment, workdir = prepare(make_config(weights)), Workdir(tmp_path / "run")
     for _ in range(2):
@@ -143,6 +144,7 @@ def test_a_backbone_begins_with_an_earlier_runs_teacher(hnet, scope, weights, tm
     assert len(model["weights_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_runs_that_do_not_fit_are_refused(tmp_path):
     small = SMALL
     trained_run(make_config(hnet=small), tmp_path / "first")
