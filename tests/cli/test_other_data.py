@@ -9,7 +9,12 @@ from PIL import Image
 
 pytestmark = pytest.mark.slow
 
-RUN = ("--config=configs/folder.py:smoke", "--config.steps=4")
+RUN = (
+    "--config=configs/folder.py:smoke",
+    "--config.steps=4",
+    "--config.hnet.widths=(4,8)",
+    "--config.anet.kind=none",
+)
 
 
 def draw(directory, number, *, first=0):
