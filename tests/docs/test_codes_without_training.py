@@ -21,3 +21,23 @@ def test_the_table_is_the_record():
         bits = row["bits"] or 32 * record["features"]
         wanted.append((row["kind"], str(bits), str(row["bytes"]), " | ".join(numbers)))
     assert found == wanted
+
+
+def test_from_nothing_to_a_page_is_its_record():
+    record = json.loads((ROOT / "benchmarks/results/from_nothing.json").read_text())
+    page = (ROOT / "docs/codes_without_training.md").read_text()
+    rows = re.findall(r"^\| ([a-z ,A-Z]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.M)
+    wanted = [
+        (row["step"], f"{row['cpu_seconds']:.2f}", f"{row['wall_seconds']:.2f}")
+        for row in record["steps"]
+    ]
+    assert rows == wanted and len(wanted) == 5
+    assert record["cores_used"] == 1 and record["side"] == 64
+    assert min(row["load_average"] for row in record["steps"]) > 5
+    text = " ".join(page.split())
+    for name, what in (
+        ("parquet", "The codes take"),
+        ("index", "the index"),
+        ("features", "the features of the second stage"),
+    ):
+        assert f"{what} {record['bytes'][name] / 1e6:.1f} MB" in text

@@ -33,9 +33,19 @@ def test_the_page_of_upkeep_quotes_its_record():
     assert f"| memory | {memory} |" in page
     assert f"{ours['save_seconds']:.1f} s to write" in page
     assert f"{ours['load_seconds']:.1f} s to read" in page
-    for radius in (0, 2, 3):
-        assert f"{ours[f'duplicates_{radius}_seconds']:.1f} s" in page
-    assert f"load of {found['load_average']:.0f}" in page
+    took = [f"{ours[f'duplicates_{radius}_seconds']:.1f} s" for radius in (0, 2, 3)]
+    assert f"took {took[0]}, {took[1]} and {took[2]} of the processor" in page
+    assert codes["threads"] == 1 and "one thread" in page
+    reranked = codes["rerank"]
+    assert (reranked["candidates"], reranked["width"]) == (100, 256)
+    assert (
+        f"{codes['nearest']} nearest of them by features | "
+        f"{reranked['search_seconds']:.2f} s | "
+        f"{theirs['search_candidates_seconds']:.2f} s |"
+    ) in page
+    assert f"that are looked at | {reranked['megabytes']:.0f} MB |" in page
+    assert f"a file of {reranked['file_megabytes']:.0f} MB" in page
+    assert f"takes {reranked['open_seconds']:.1f} s to open" in page
 
 
 def test_the_page_of_the_server_quotes_its_record():
