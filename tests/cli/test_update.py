@@ -74,6 +74,7 @@ def same(one: Path | str, other: Path | str) -> None:
     assert [s[::2] for s in read_stamps(one)] == [s[::2] for s in read_stamps(other)]
 
 
+@pytest.mark.slow
 def test_an_update_is_what_encoding_all_gives(run, photos, monkeypatch, capsys):
     wanted = change(photos, run)
     encoded = counting(monkeypatch)
@@ -193,6 +194,7 @@ def test_what_an_update_refuses(run, photos, monkeypatch, capsys):
     assert "found codes with fingerprint" in line and "--overwrite" in line
 
 
+@pytest.mark.slow
 def test_labels(run, photos, capsys):
     capsys.readouterr()
     train = Path("photos/train")

@@ -88,6 +88,7 @@ def test_an_empty_bank():
     )
 
 
+@pytest.mark.slow
 def test_zero_bank_rows_do_not_count_as_dissimilar():
     # In DeepHash-pytorch zero labels are similar to nothing, and a zero code is at
     # |u|^2 from all: DSH pushes codes outward until the bank is full.

@@ -133,6 +133,7 @@ def test_methods_inside_ssah_are_the_same_on_eight_devices(name):
     assert float(one.metrics["loss/hard"]) != 0.0
 
 
+@pytest.mark.slow
 def test_terms_of_ssah_are_the_losses_it_names():
     config = alone("ssah")
     state, batch = make_state(config), make_batch(config)
@@ -266,6 +267,7 @@ def test_variants_run(word):
     assert ("loss/hard" in metrics) == (word in ("random", "paced"))
 
 
+@pytest.mark.slow
 def test_options_of_a_method():
     config = from_config_dict(
         {"loss": {"name": "orthohash", "options": "scale=12, margin=0.3"}}

@@ -191,6 +191,7 @@ def test_bits_with_other_signs(name):
 # Masks.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_where_is_the_same_as_leaving_out(name):
     if name == "dtsh_sampled_loss":
@@ -274,6 +275,7 @@ def test_jit_and_no_mask_change_nothing(name):
     close(value(name, *given), eager)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_vmap_is_a_loop(name):
     batches = [(*arguments(name, seed=s), mask(name, seed=s)) for s in (0, 20, 40)]

@@ -62,6 +62,7 @@ def test_values_and_gradients_are_finite(name):
         assert all(np.isfinite(x).all() for x in of), case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_bfloat16_codes_are_reduced_in_float32(name):
     given = list(map(jnp.asarray, arguments(name)))

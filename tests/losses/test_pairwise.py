@@ -22,6 +22,7 @@ from loss_oracles import (
     on_device,
     step_for,
 )
+from quick_cases import slow_but
 
 from ssah_jax.losses.distance import dch_loss, dsh_loss
 from ssah_jax.losses.pairwise import (
@@ -133,7 +134,11 @@ def test_the_loss_equals_the_loop(loss, name, kind):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [*((name, "several labels") for name in SMOOTH), ("random", "probability")],
+    slow_but(
+        [*((name, "several labels") for name in SMOOTH), ("random", "probability")],
+        ("random", "several labels"),
+        ("saturated", "several labels"),
+    ),
 )
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradient_is_that_of_the_loop(loss, name, kind):

@@ -110,6 +110,7 @@ def test_loss_equals_the_loop(loss):
         assert not gradient[none].any(), message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient(loss):
     function, oracle, options = LOSSES[loss]
@@ -139,6 +140,7 @@ def test_gradient_of_codes_with_themselves_is_the_sum_of_both(loss):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_columns_outside_the_mask_do_not_exist(loss):
     function, _, options = LOSSES[loss]

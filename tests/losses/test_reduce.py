@@ -149,6 +149,7 @@ def test_bits_of_codes_alone_may_not_be_permuted_or_flipped():
         assert np.abs(moved - plain).max() > 0.1
 
 
+@pytest.mark.slow
 def test_constants_of_the_gradient_are_exactly_constant():
     u, anchors = normal(0, 5, 8), normal(1, 4, 8)
     target = np.random.default_rng(2).random((5, 4)).astype(np.float32)

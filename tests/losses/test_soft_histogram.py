@@ -76,6 +76,7 @@ def test_soft_histogram_gradient_of_weight_and_forward_mode():
     np.testing.assert_allclose(forward, backward, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kind_histograms_are_two_soft_histograms():
     distance = 6 * np.random.default_rng(0).random((3, 5), np.float32)
     kind, where = mask("random", 3, 5), np.random.default_rng(1).random((3, 5)) < 0.7

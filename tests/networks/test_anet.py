@@ -46,6 +46,7 @@ def logit_loss(net, variables, x):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [8, 28])
 def test_the_gradient_reaches_every_parameter_of_a_net(side):
     net, x = anet(), images(0, 6, side, side, 1)

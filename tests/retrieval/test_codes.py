@@ -36,6 +36,7 @@ def test_packed_codes_are_numpys():
     np.testing.assert_array_equal(retrieval.pack(code), np.packbits(code >= 0, axis=1))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     bits=st.sampled_from([1, 7, 8, 12, 48, 100]), rows=st.integers(1, 3), data=st.data()

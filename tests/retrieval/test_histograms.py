@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_cases import slow_but
 
 from ssah_jax import retrieval
 from ssah_jax.retrieval import bit_sliced, histograms, inputs, sharded
@@ -89,7 +90,7 @@ def test_grades_equal_numpy(large, database_block):
     assert found.dtype == np.int64
 
 
-@pytest.mark.parametrize("bits", [7, 100, 130, 255, 256])
+@pytest.mark.parametrize("bits", slow_but([7, 100, 130, 255, 256], 7, 256))
 def test_grades_where_fields_of_a_byte_overflow(bits):
     # Grades and distances in one byte, in two, and distances of more than a byte.
     classes = 300
@@ -105,7 +106,11 @@ def test_grades_where_fields_of_a_byte_overflow(bits):
 
 @pytest.mark.parametrize(
     ("bits", "classes"),
-    [(63, 9), (64, 2), (127, 2), (128, 9), (255, 9), (256, 2), (300, 9)],
+    slow_but(
+        [(63, 9), (64, 2), (127, 2), (128, 9), (255, 9), (256, 2), (300, 9)],
+        (63, 9),
+        (256, 2),
+    ),
 )
 def test_full_fields_at_every_width(bits, classes):
     # All 32 items of a lane exist, at distances from 0 to K: no field may spill.

@@ -169,6 +169,7 @@ def test_a_save_survives_donation_of_the_state(tmp_path):
             assert bits(checkpoints.restore(make(0))) == bits(make(step))
 
 
+@pytest.mark.slow
 def test_iterators_resume_at_the_next_element(tmp_path):
     seeds = {"labelled": 3, "unlabelled": 4}
     iterators = {name: make_iterator(seed) for name, seed in seeds.items()}

@@ -298,6 +298,7 @@ def test_no_directory_is_one_line(tmp_path):
         features_source(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_the_middle_of_images():
     key = jax.random.key(0)
     images = jax.random.randint(key, (2, 22, 26, 1), 0, 256).astype(jnp.uint8)

@@ -107,6 +107,7 @@ def test_nothing_that_diverged_is_kept(tmp_path, monkeypatch):
     assert [path.name for path in workdir.checkpoints.iterdir()] == ["3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
 def test_any_share_of_warm_up_trains(warmup, tmp_path):
     experiment = prepare(config(steps=1, optim={"warmup": warmup}, **PLAIN))

@@ -106,6 +106,7 @@ def assert_leaves_close(left, right):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_vmap_equals_loop(name):
     function, batch = CASES[name]
