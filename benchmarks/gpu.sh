@@ -5,7 +5,8 @@
 #     TINY=1 DATA=... bash benchmarks/gpu.sh      # a rehearsal on a CPU, minutes
 #
 # Each part has its own limit, and writes its JSON to $OUT when it ends; gpu.json says
-# how each ended and after how many seconds. A part that fails stops no other.
+# how each ended and after how many seconds. A part that fails stops no other; one that
+# begins late has what is left of the nine minutes.
 #
 # DATA    CIFAR-10 as JPEG files: train/CLASS/*.jpg and test/CLASS/*.jpg; without it
 #         the parts cifar10 and roofline are left out.
@@ -48,10 +49,16 @@ echo '{}' > "$OUT/gpu.json"
 
 # part NAME SECONDS COMMAND...: runs it within its limit, and notes how it ended.
 part() {
-  local name=$1 limit=$(($2 * slow)) began status took
+  local name=$1 limit=$(($2 * slow)) began left status took
   shift 2
   [[ -z "$PARTS" || " $PARTS " == *" $name "* ]] || return 0
   began=$(date +%s)
+  left=$((540 * slow - began + start))
+  limit=$((limit < left ? limit : left))
+  if [ "$limit" -lt 10 ]; then
+    echo "$name: no time left"
+    return 0
+  fi
   timeout -k 5 "$limit" "$@" > "$OUT/$name.log" 2>&1
   status=$?
   took=$(($(date +%s) - began))
@@ -115,13 +122,13 @@ PYTHON
   return $failed
 }
 export -f cifar train_all
-export OUT DATA STEPS TINY PYTHON LIMIT=$((200 * slow))
-[ -n "$DATA" ] && part cifar10 260 bash -c train_all
+export OUT DATA STEPS TINY PYTHON LIMIT=$((170 * slow))
+[ -n "$DATA" ] && part cifar10 220 bash -c train_all
 
 preset=
 [ -n "$TINY" ] && preset=:smoke
 # shellcheck disable=SC2086
-[ -n "$DATA" ] && part roofline 60 "$PYTHON" benchmarks/roofline.py \
+[ -n "$DATA" ] && part roofline 120 "$PYTHON" benchmarks/roofline.py \
   --config "configs/cifar10.py$preset" --config.data.source=folder \
   --config.data.path="$DATA" --config.data.store=disk \
   --rounds 20 --output "$OUT/roofline.json" --peak-tflops $PEAK
