@@ -303,10 +303,16 @@ def test_pace_and_teacher_follow():
     assert float(state.pace.angle) < float(start.pace.angle)
     assert float(metrics["pace/evidence"]) > 0
     assert float(state.pace.threshold) != float(start.pace.threshold)
-    # min(decay, (1 + t) / (10 + t)): the first update keeps a tenth of the old.
-    first, _ = step_fn(start, batch)
-    expected = jax.tree.map(lambda t, h: 0.1 * t + 0.9 * h, start.teacher, first.hnet)
-    assert relative_error(first.teacher, expected) < 1e-5
+    # min(decay, (1 + t) / (10 + t)): the fourth update keeps 4 / 13 of the old. Beside
+    # how far it moves: H-Net is hardly elsewhere after so few steps.
+    after, _ = step_fn(state, batch)
+    for old, new, found in (
+        (state.teacher, after.hnet, after.teacher),
+        (state.teacher_stats, after.batch_stats, after.teacher_stats),
+    ):
+        moved = jax.tree.map(jnp.subtract, found, old)
+        wanted = jax.tree.map(lambda t, h: 9 / 13 * (h - t), old, new)
+        assert relative_error(moved, wanted) < 1e-3
 
 
 @pytest.mark.slow
