@@ -160,6 +160,11 @@ def make_split(
 
 def _without_labels(source: Source, seed: int) -> Split:
     """All images are there to learn from and to be found, none to measure by."""
+    if len(source) < 2:
+        raise ValueError(
+            f"{source.name}: found {len(source)} images without labels, expected at "
+            "least 2 to learn from"
+        )
     nothing, everything = np.zeros(0, np.int64), np.arange(len(source))
     split = Split(
         protocol=UNLABELLED,

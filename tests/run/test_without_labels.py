@@ -185,6 +185,12 @@ def test_wrong_use_is_one_line(flat, name):
     assert "\n" not in str(caught.value)
 
 
+def test_of_one_photograph_nothing_is_learnt(flat, tmp_path):
+    shutil.copy(flat / "00.png", tmp_path)
+    with pytest.raises(ValueError, match=r"found 1 images without .* at least 2"):
+        prepare(config(tmp_path))
+
+
 def test_smoke_asks_for_no_labels_after_unsupervised(flat):
     assert config(flat, "unsupervised,smoke").batch.labelled == 0
     assert config(flat, "smoke,unsupervised").batch.labelled == 0
