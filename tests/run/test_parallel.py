@@ -75,3 +75,12 @@ def test_the_state_is_donated_and_placed_where_it_comes_out(form, recwarn):
     for old, new in zip(before, jax.tree.leaves(after), strict=True):
         assert new.sharding.is_equivalent_to(old.sharding, new.ndim)
     assert not [w for w in recwarn if "donated" in str(w.message)]
+
+
+def test_the_program_of_the_same_run_is_kept():
+    kept = parallel.train_step(config())
+    assert parallel.train_step(config()) is kept
+    assert parallel.train_step(config(steps=3)) is not kept
+    encode = parallel.pmap_encode_step(config())
+    assert parallel.pmap_encode_step(config()) is encode
+    assert parallel.pmap_describe_step(config()) is not encode

@@ -47,6 +47,25 @@ def test_one_trace_over_steps_epochs_and_odd_batches(tmp_path, monkeypatch):
     assert saved == json.loads(json.dumps(results))
 
 
+@pytest.mark.slow
+def test_the_first_state_is_the_same_as_operation_by_operation():
+    experiment = prepare(config(loss={"name": "greedyhash"}))
+    wanted = steps.init_state(
+        jax.random.key(experiment.config.seed),
+        config=experiment.config,
+        image_shape=experiment.image_shape,
+        num_classes=experiment.source.num_classes,
+    )
+    found = train_lib.init_state(experiment)
+    for one, two in zip(
+        jax.tree.leaves(found.replace(key=jax.random.key_data(found.key))),
+        jax.tree.leaves(wanted.replace(key=jax.random.key_data(wanted.key))),
+        strict=True,
+    ):
+        assert one.dtype == two.dtype and one.weak_type == two.weak_type
+        np.testing.assert_array_equal(one, two)
+
+
 def test_evaluator_encodes_every_image_once_in_order():
     experiment = prepare(config())
     state = train_lib.init_state(experiment)
