@@ -1,5 +1,6 @@
 """Edges of the command line: terminals, pipes, paths, disks, interruptions."""
 
+import dataclasses
 import errno
 import importlib
 import os
@@ -125,6 +126,14 @@ def test_config_and_its_fields(spec, fields, monkeypatch):
     assert config.hnet.widths == (8, 12) and config.data.flip is True
     where = config_option.default_workdir(spec, config)
     assert where.parent == Path("runs") and where.name.startswith("digits-")
+    other = dataclasses.replace(config, bits=24)
+    assert config_option.default_workdir(spec, other) != where
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), PermissionError(13, "no", "f")])
+def test_while_setting_up_an_error_of_the_system_is_the_users(error):
+    with pytest.raises(errors.UserError), errors.setting_up():
+        raise error
 
 
 def test_shipped_configurations_are_found_from_anywhere(monkeypatch, tmp_path):
