@@ -27,7 +27,8 @@ def first_updates(config: Config, params, gradient):
     """Parameters' changes in a first step, and the optimiser's state after it."""
     optimiser = optim.hnet_optimiser(config)
     init = jax.jit(optimiser.init)(params)
-    updates, state = jax.jit(optimiser.update)(gradient, init, params)
+    # Operation by operation: two programs may differ in the last bit.
+    updates, state = optimiser.update(gradient, init, params)
     return leaves(updates), state
 
 
@@ -46,9 +47,8 @@ def random_params(config: Config):
     return random_like(shapes["params"])
 
 
-@pytest.mark.parametrize(
-    "backbone", ["small_conv", pytest.param("resnet18", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["small_conv", "resnet18"])
 def test_the_backbone_has_a_rate_of_its_own(backbone):
     hnet = {"backbone": backbone}
     params = random_params(make_config(hnet=hnet))
