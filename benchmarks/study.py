@@ -241,7 +241,7 @@ STUDIES = {
         config="configs/fashion_mnist.py",
         presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
         rows=ADVERSARY,
-        columns={str(n): f"labels_per_class={n}" for n in (50, 500)},
+        columns={str(n): f"labels_per_class={n}" for n in (50, 10, 500)},
         baseline="random, whole family",
         seeds=3,
         robustness=True,
@@ -273,11 +273,30 @@ STUDIES = {
         robustness=True,
         heading="labelled images",
     ),
+    # The setting of the field, from ImageNet's weights, at a core's size: 54,000 images
+    # in the database, queries of 64 x 64 pixels.
+    "lite0_cifar10": Study(
+        config="configs/cifar10.py",
+        presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=64,"
+        "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
+        "hnet.weights=runs/lite0.pth,hnet.image_size=64,backbone_rate=0.1,"
+        "labels_per_class=500",
+        rows={"supervised": "supervised", "SSAH": ""},
+        columns={str(n): f"steps={n}" for n in (600, 3000)},
+        baseline="supervised",
+        seeds=1,
+        robustness=True,
+        heading="steps",
+    ),
     # Where training long pays.
     "length_cifar10": Study(
         config="configs/cifar10.py",
         presets=CIFAR10_FOLDER + ",labels_per_class=500",
-        rows={"supervised": "supervised", "SSAH": ""},
+        rows={
+            "supervised": "supervised",
+            "random, whole family": "random",
+            "SSAH": "",
+        },
         columns={str(n): f"steps={n}" for n in (1000, 3000, 10000)},
         baseline="supervised",
         seeds=1,
