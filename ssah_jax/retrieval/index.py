@@ -72,6 +72,7 @@ from ssah_jax.similarity import checks
 
 _VERSION: Final = 1
 _HEADER, _ROWS, _FAISS = "ssah_index.json", "rows.parquet", "faiss.bin"
+_PARQUET: Final = b"PAR1"
 _EXPECTED: Final = "an index, as `ssah index` writes"
 
 
@@ -444,7 +445,13 @@ def load_index(path: PathLike) -> Index:
     path = Path(path)
     faiss_module()
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with open(path, "rb") as file:
+            if file.read(4) == _PARQUET:
+                raise CodeFileError(
+                    f"{one_line(path)}: found codes, expected an index, which `ssah "
+                    "index` makes of them"
+                )
+        with zipfile.ZipFile(path) as archive:
             size = path.stat().st_size
             for member in archive.infolist():
                 # As they are written; others could be larger than memory.

@@ -343,6 +343,10 @@ def test_files_that_are_no_index(tmp_path):
     path.rmdir()
     path.write_text("photos")
     assert "an index, as `ssah index` writes" in load_error(path)
+    path.write_bytes(b"PAR1 and the rest")
+    assert load_error(path).endswith(
+        "found codes, expected an index, which `ssah index` makes of them"
+    )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("codes.npy", b"")
     assert "an index, as `ssah index` writes" in load_error(path)
