@@ -153,7 +153,9 @@ def test_images_on_the_device_train_the_same_state(tmp_path):
             results = train_lib.train(run)
             state = run.state.replace(key=jax.random.key_data(run.state.key))
             states[store] = jax.device_get(state), results["map"]
-    jax.tree.map(np.testing.assert_array_equal, *states.values())
+    # Two programs, which XLA may round in two ways.
+    close = partial(np.testing.assert_allclose, rtol=0, atol=1e-6)
+    jax.tree.map(close, *states.values())
 
 
 def test_validation_ranks_the_database_without_its_queries(monkeypatch):

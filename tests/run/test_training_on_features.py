@@ -90,7 +90,10 @@ def test_where_features_lie_and_moments_of_pixels_change_nothing(
     moments = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
     config = training(stored, store=place, **moments)
     again, other = trained(config, tmp_path / "run")
-    jax.tree.map(np.testing.assert_array_equal, other, state)
+    # On the device it is another program, which XLA may round in another way.
+    error = {"memory": 0.0, "device": 1e-6}[place]
+    close = partial(np.testing.assert_allclose, rtol=0, atol=error)
+    jax.tree.map(close, other, state)
     assert again["map"] == results["map"]
 
 
