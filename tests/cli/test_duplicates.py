@@ -47,6 +47,7 @@ def test_groups_of_one_set(run, encoded, indexed, tmp_path, capsys):
     assert text.startswith("group 1\n") and f"\n{len(groups)} groups of " in text
 
 
+@pytest.mark.slow
 def test_new_images_beside_those_of_an_index(run, indexed, tmp_path, capsys):
     shutil.copy(run.photos / run.names[5], tmp_path / "new.png")
     (tmp_path / "bad.png").write_bytes(b"no image")

@@ -147,6 +147,7 @@ def test_shipped_configurations_are_found_from_anywhere(monkeypatch, tmp_path):
     assert all(name in str(told.value) for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "index", "search"])
 def test_help_loads_neither_models_nor_data(command):
     script = (
@@ -393,6 +394,7 @@ def test_nohup_is_heeded():
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_asks_training_to_stop():
     """Nothing that is printed afterwards is an error."""
     code = """

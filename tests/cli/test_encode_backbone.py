@@ -25,6 +25,7 @@ def bits_of(codes):
     return np.unpackbits(codes.packed, axis=1)[:, : codes.bits]
 
 
+@pytest.mark.slow
 def test_codes_and_their_model(run, frozen):
     found = read_codes(frozen)
     assert len(found.ids) == NUMBER and found.bits == 16

@@ -123,6 +123,7 @@ def test_every_truncation(kind):
     )
 
 
+@pytest.mark.slow
 @given(data=st.data(), kind=st.sampled_from(sorted(SAMPLES)))
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_files(data, kind):

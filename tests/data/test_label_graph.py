@@ -312,6 +312,7 @@ def test_images_may_be_alike_in_stored_features(tmp_path):
     assert not np.array_equal(found, spread_labels(experiment))
 
 
+@pytest.mark.slow
 def test_features_of_other_images_are_refused(tmp_path):
     config = make_config()
     graph = dataclasses.replace(config.graph, features=str(tmp_path))

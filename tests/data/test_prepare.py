@@ -23,6 +23,7 @@ from ssah_jax.data.tfds import find_builder, tfds_source
 # Data sets.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write", "sizes", "classes"),
     [
@@ -63,6 +64,7 @@ def test_data_sets(tmp_path, capfd, name, write, sizes, classes):
     assert left_over(tmp_path / "data" / "downloads") == []
 
 
+@pytest.mark.slow
 def test_birds_masks_survive(tmp_path):
     """They are written as PNG, of the size of their image."""
     import tensorflow_datasets as tfds

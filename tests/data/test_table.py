@@ -96,6 +96,7 @@ def test_text_says_what_was_written(tmp_path_factory, rows, data):
     check(image_table(file), rows)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(tables(), st.data())
 def test_parquet_says_what_was_written(tmp_path_factory, rows, data):

@@ -67,6 +67,7 @@ def test_a_network_learns_by_the_method_alone(name):
     assert nearer(codes, batch.label) > 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but(NAMES, "dsh", "csq", "greedyhash"))
 def test_each_method_draws_the_codes_of_a_class_together(name):
     """Codes that are free to move, as its terms in a step tell them to."""

@@ -178,6 +178,7 @@ def test_the_baseline_of_a_sample_is_the_mean_of_its_like():
         np.testing.assert_allclose(found[row], np.mean(like), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_recognition_equals_the_loop(multi_label):
     config = small_config(data={"multi_label": multi_label}, loss={"gate": 0.6})
@@ -205,6 +206,7 @@ def test_recognition_equals_the_loop(multi_label):
     np.testing.assert_allclose(found["pace/evidence"], images / 24, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_where_the_teacher_is_sure_of_nothing_there_is_no_evidence():
     config = small_config()
     state = make_state(config)

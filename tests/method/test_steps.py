@@ -138,6 +138,7 @@ def _zero(tree) -> bool:
     return all(not np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["batch norm", slow("group norm")])
 def test_neither_objective_has_a_gradient_on_the_other_network(name):
     config = VARIANTS[name]
@@ -168,6 +169,7 @@ def test_neither_objective_has_a_gradient_on_the_other_network(name):
     assert not any(_zero(leaf) for leaf in jax.tree.leaves(own))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["batch norm", "group norm"])
 def test_supervised_loss_has_no_gradient_on_unlabelled_images(name):
     config = dataclasses.replace(

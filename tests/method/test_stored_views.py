@@ -89,6 +89,7 @@ def test_a_single_view_is_all_there_is():
         np.testing.assert_array_equal(found, view)
 
 
+@pytest.mark.slow
 def test_a_step_sees_the_views_that_it_asks_for():
     config = head(cross_view=1.0)
     batch = batch_of(config)
@@ -124,6 +125,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [slow("hard and compared"), "no labels"])
 def test_eight_devices_equal_one(name):
     config = HEADS[name]

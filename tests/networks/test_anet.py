@@ -61,6 +61,7 @@ def test_the_gradient_reaches_every_parameter_of_a_net(side):
         assert np.any(leaf), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_a_net_tells_images_apart_and_treats_each_by_itself():
     net, x = anet(), images(0, 4, 28, 28, 1)
     variables = moved(net.init(jax.random.key(0), x))
@@ -82,6 +83,7 @@ def test_each_scale_has_a_place_of_its_own():
         np.testing.assert_array_equal(one, place)
 
 
+@pytest.mark.slow
 def test_position_logits_follow_the_image():
     # A bright spot that moves by a cell's width moves what the cells see.
     net = ANet(num_scales=1, grid=4, num_blocks=1, num_bins=3, width=4)

@@ -85,6 +85,7 @@ def gradients_of(network, side):
     return leaves(variables), leaves(gradients), leaves(stats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "all_of_them"),
     slow_but(
@@ -161,6 +162,7 @@ def test_domains_have_statistics_of_their_own(network):
         assert np.all(np.isfinite(feature))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
 def test_options_of_norm_reach_every_layer(name):
     def made(**options):

@@ -93,6 +93,7 @@ def test_no_norm_is_the_identity():
     assert not jax.tree.leaves(variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [4, 8])
 def test_batch_norm_over_devices_equals_one_device(devices):
     x, weights = images(0, 24, 8, 8, 1), normal(1, 24, 6)

@@ -165,6 +165,7 @@ PARAMETERS = {
 """Published counts, with a classifier of 1,000 classes (DINOv2 publishes none)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "features"])
 def test_a_spec_describes_its_backbone(name):
     spec = SPECS[name]

@@ -248,6 +248,7 @@ def test_importing_pure_functions_loads_jax_numpy_and_jaxtyping(name):
     assert found.stderr == ""
 
 
+@pytest.mark.slow
 def test_importing_all_of_the_package_needs_no_tensorflow():
     names = [
         "ssah_jax."

@@ -31,6 +31,7 @@ def script(monkeypatch):
     return load
 
 
+@pytest.mark.slow
 def test_the_roofline_takes_the_step_apart(script):
     roofline = script("roofline")
     config = from_config_dict(default())

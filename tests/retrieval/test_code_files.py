@@ -215,6 +215,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_kill_loses_at_most_the_part_in_progress(tmp_path):
     path = tmp_path / "codes.parquet"
     before = 0

@@ -104,6 +104,7 @@ def test_grades_where_fields_of_a_byte_overflow(bits):
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "classes"),
     slow_but(

@@ -352,6 +352,7 @@ def test_a_half_removed_checkpoint_does_no_harm(tmp_path):
             checkpoints.restore(state, step=1)
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_of_a_save(tmp_path):
     """Also: the console stays empty, at absl's chattiest and on other devices."""
     script = """

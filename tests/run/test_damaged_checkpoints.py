@@ -135,6 +135,7 @@ def test_flipped_bits_never_give_other_numbers(tmp_path):
     assert noticed >= 10  # Orbax keeps much twice
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_within_a_save_is_one_error(tmp_path):
     """Orbax's threads would fill the screen, while and after it is told."""
     script = """

@@ -113,6 +113,7 @@ def gather(encoder: RunEncoder, images, **options) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(indices), np.concatenate(codes)
 
 
+@pytest.mark.slow
 def test_codes_are_the_evaluators_without_the_training_data(trained):
     encoder = load_encoder(trained.workdir)
     assert encoder.bits == 12
@@ -230,6 +231,7 @@ def test_fingerprint_changes_with_the_preprocessing(trained, tmp_path, name, old
     assert found != load_encoder(trained.workdir).fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["teacher", "teacher_stats"])
 def test_fingerprint_changes_with_the_parameters(trained, monkeypatch, field):
     whole = load_encoder(trained.workdir)

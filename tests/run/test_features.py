@@ -339,6 +339,7 @@ def recipe(views: int = 3, **data) -> ViewRecipe:
     return ViewRecipe(views, from_config_dict(config))
 
 
+@pytest.mark.slow
 def test_views_are_the_image_itself_and_others_wherever_it_stopped(few, tmp_path):
     source, wanted = data_set(20), features_source(few).images
     write(source, tmp_path / "f", batch_size=8, recipe=recipe())

@@ -62,6 +62,7 @@ def test_a_resumed_global_program_is_the_uninterrupted_one(tmp_path, monkeypatch
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", slow_but(["pmap", "jit"], "pmap"))
 def test_the_state_is_donated_and_placed_where_it_comes_out(form, recwarn):
     """So there is one trace, and never two states in memory."""

@@ -90,6 +90,7 @@ def test_validation_never_touches_test_queries():
     assert set(honest) >= {"validation/map", "validation/map_stable"}
 
 
+@pytest.mark.slow
 def test_divergence_names_the_step(tmp_path, monkeypatch):
     real = steps.train_step
 
@@ -106,6 +107,7 @@ def test_divergence_names_the_step(tmp_path, monkeypatch):
         train_lib.train(run)
 
 
+@pytest.mark.slow
 def test_nothing_that_diverged_is_kept(tmp_path, monkeypatch):
     real = steps.train_step
 

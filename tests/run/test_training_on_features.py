@@ -69,6 +69,7 @@ def finished(stored, tmp_path_factory):
     return workdir, *trained(training(stored), workdir)
 
 
+@pytest.mark.slow
 def test_only_the_hash_layer_is_there_and_it_learns(finished, stored):
     _, results, (hnet, _) = finished
     assert set(hnet) == {"hash"}
@@ -97,6 +98,7 @@ def test_where_features_lie_and_moments_of_pixels_change_nothing(
     assert again["map"] == results["map"]
 
 
+@pytest.mark.slow
 def test_codes_are_linear_in_the_stored_features(finished, stored):
     """No augmentation, scaling or resizing comes between."""
     workdir, _, (_, teacher) = finished
@@ -113,6 +115,7 @@ def test_codes_are_linear_in_the_stored_features(finished, stored):
     )
 
 
+@pytest.mark.slow
 def test_the_gallery_shows_the_images_that_they_are_features_of(finished, stored):
     workdir, _, _ = finished
     shown = json.loads((workdir / "gallery" / "gallery.json").read_text())["queries"]
@@ -210,6 +213,7 @@ def test_a_head_encodes_images_as_it_does_their_features(head, monkeypatch):
         next(encoder.encode(images[:, :8, :8]))
 
 
+@pytest.mark.slow
 def test_a_head_asks_for_the_weights_of_its_features(head, monkeypatch):
     other = dataclasses.replace(small(), sha256="1" * 64)
     monkeypatch.setattr(run_encoder, "load_extractor", lambda *_, **__: other)
@@ -318,6 +322,7 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, name):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_encoding_other_images_is_refused_in_one_line(finished, tmp_path, capsys):
     (tmp_path / "x.png").write_bytes(b"")
     status, _, err = here(

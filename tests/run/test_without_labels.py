@@ -61,6 +61,7 @@ def finished(flat, tmp_path_factory):
     return workdir, *trained(config(flat), workdir)
 
 
+@pytest.mark.slow
 def test_it_learns_from_all_and_says_that_nothing_is_measured(finished, flat, capsys):
     workdir, results, _ = finished
     assert results["not_measured"] == "no labels"
@@ -92,6 +93,7 @@ def test_it_learns_from_all_and_says_that_nothing_is_measured(finished, flat, ca
     assert (status, err.count("error: ")) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_restart_is_bit_exact(finished, flat, tmp_path, monkeypatch):
     _, _, whole = finished
     workdir = Workdir(tmp_path / "half")
@@ -116,6 +118,7 @@ def test_a_restart_is_bit_exact(finished, flat, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 
+@pytest.mark.slow
 def test_it_encodes_searches_and_shows(finished, flat, tmp_path, capsys):
     workdir, _, _ = finished
     codes, index = tmp_path / "codes.parquet", tmp_path / "photos.index"

@@ -358,6 +358,7 @@ def test_lists_numpy_doubles_and_foreign_arrays_are_understood(function):
     same(call(function, **changed), call(function))
 
 
+@pytest.mark.slow
 @each(itertools.product(FUNCTIONS.values(), (jnp.float32, jnp.float64, jnp.bfloat16)))
 def test_strict_promotion_and_doubles(function, dtype):
     with jax.numpy_dtype_promotion("strict"), jax.enable_x64(True):
@@ -369,6 +370,7 @@ def test_strict_promotion_and_doubles(function, dtype):
         assert jax.tree.leaves(traced(function, **changed))
 
 
+@pytest.mark.slow
 @each(of_kinds("codes", "signs", "_codes"))
 def test_booleans_are_bits(function, name):
     bits = np.asarray(CALLS[function][name]) > 0
@@ -459,6 +461,7 @@ def test_labels_that_are_none(function, name):
         refuses(function, name, labels[:, :-1])
 
 
+@pytest.mark.slow
 @each(of_kinds("flags", "probability"))
 def test_masks_and_similarities_that_are_none(function, name):
     flags = np.asarray(CALLS[function][name]) > 0.3

@@ -42,6 +42,7 @@ def test_the_classifier_is_left_out_unless_asked_for():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [False, True])
 def test_both_domains_start_from_the_pretrained_statistics(share):
     tensors = golden_tensors("efficientnet_lite0")

@@ -88,6 +88,7 @@ def test_names_stay_text(pages):
     assert ("Query: " in pages[-1]) == (f'alt="Query: {shown}' in pages[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_no_name_runs_in_a_browser(pages, tmp_path):
     frames = []

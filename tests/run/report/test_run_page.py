@@ -240,6 +240,7 @@ def test_of_many_strips_some_and_of_heavy_ones_small_pictures(tmp_path):
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [360, 900])
 def test_a_browser_shows_it_without_errors_or_sideways_scrolling(tmp_path, width):

@@ -73,6 +73,7 @@ def test_the_backbone_has_a_rate_of_its_own(backbone):
         np.testing.assert_array_equal(none[name], update if head else 0 * update)
 
 
+@pytest.mark.slow
 def test_frozen_stages_have_neither_updates_nor_moments():
     # Beside a rate of the backbone's own.
     config = make_config(hnet={"frozen": 2}, optim={"backbone_rate": 0.5})
