@@ -12,7 +12,7 @@ from ssah_jax.data.listing import UNLABELLED, image_root, listed_source
 from ssah_jax.data.naming import check_different, part_of
 from ssah_jax.data.source import DataError, Source
 from ssah_jax.data.table_rows import Row, as_tags, read_rows
-from ssah_jax.data.unlabelled import ADVICE, Labels, unlabelled_source
+from ssah_jax.data.unlabelled import ADVICE, Labelling, Labels, without_labels
 
 _UNLABELLED: Final = UNLABELLED
 _PARTS: Final = ("train", "test", "validation", "database", _UNLABELLED)
@@ -77,19 +77,33 @@ def image_table(
     found = read_rows(table, separator, notes, labelled=labelled)
     rows = list(_checked(found, where))
     root = image_root(table.parent, images)
-    if not labelled:
-        return unlabelled_source(
-            "table",
-            root=root,
-            files=tuple(row.path for row in rows),
-            where=where,
-            size=size,
-            resize=resize,
-            channels=channels,
-            max_missing=max_missing,
-            place=lambda index: rows[index].where,
-            notes=notes,
-        )
+    known = (
+        _labelling(rows, separator, multi_label, where)
+        if labelled
+        else without_labels(len(rows))
+    )
+    return listed_source(
+        "table",
+        root=root,
+        files=tuple(row.path for row in rows),
+        labels=known.labels,
+        parts=known.parts,
+        class_names=known.class_names,
+        multi_label=known.multi_label,
+        max_missing=max_missing,
+        where=where,
+        size=size,
+        resize=resize,
+        channels=channels,
+        place=lambda index: rows[index].where,
+        notes=notes,
+    )
+
+
+def _labelling(
+    rows: Sequence[Row], separator: str, multi_label: bool | None, where: str
+) -> Labelling:
+    """What the rows say of their images, if that makes sense."""
     _check_separator(rows, separator, where, several=bool(multi_label))
     class_names = sorted({tag for row in rows for tag in row.tags})
     if len(class_names) < 2:
@@ -104,21 +118,11 @@ def image_table(
             f"{several[0].where}: found the labels {', '.join(several[0].tags)}, "
             "expected one label (or multi_label=True)"
         )
-    return listed_source(
-        "table",
-        root=root,
-        files=tuple(row.path for row in rows),
+    return Labelling(
         labels=_multi_hot([row.tags for row in rows], class_names),
         parts=_parts(rows),
         class_names=class_names,
         multi_label=bool(several) if multi_label is None else multi_label,
-        max_missing=max_missing,
-        where=where,
-        size=size,
-        resize=resize,
-        channels=channels,
-        place=lambda index: rows[index].where,
-        notes=notes,
     )
 
 

@@ -1,10 +1,11 @@
 """Images of which nobody says what they show: to learn from, not to measure by."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Int64
 
 from ssah_jax.data.finding import PassedOver, describe_passed_over, find_images
 from ssah_jax.data.images import Resize, printable
@@ -18,54 +19,29 @@ ADVICE: Final = "; data.labels=none takes all images as they are, without labels
 """For messages about labels that nobody finds."""
 
 
-def unlabelled_source(
-    name: str,
-    *,
-    root: pathlib.Path,
-    files: Sequence[str],
-    where: str,
-    size: int,
-    resize: Resize,
-    channels: int,
-    max_missing: float = 0.0,
-    place: Callable[[int], str] | None = None,
-    passed_over: Mapping[str, int] | None = None,
-    notes: Sequence[str] = (),
-) -> Source:
-    """A source without classes, all of whose images are in part `unlabelled`.
+class Labelling(NamedTuple):
+    """What is known of N listed images, as `listing.listed_source` takes it.
 
-    Args:
-        name: as of `listing.listed_source`, like all others.
-        root: likewise.
-        files: likewise.
-        where: likewise.
-        size: likewise.
-        resize: likewise.
-        channels: likewise.
-        max_missing: likewise.
-        place: likewise.
-        passed_over: likewise.
-        notes: likewise.
-
-    Raises:
-        DataError: more than `max_missing` of all files are absent.
+    Attributes:
+        labels: multi-hot `[N, C]`.
+        parts: rows of each, by name.
+        class_names: of the C classes.
+        multi_label: whether an image may show several.
     """
-    return listed_source(
-        name,
-        root=root,
-        files=files,
-        labels=np.zeros((len(files), 0), np.float32),
-        parts={UNLABELLED: np.arange(len(files))},
+
+    labels: Float32[np.ndarray, "N C"]
+    parts: Mapping[str, Int64[np.ndarray, "n"]]
+    class_names: Sequence[str]
+    multi_label: bool
+
+
+def without_labels(number: int) -> Labelling:
+    """Of so many images nothing: no classes, and all in part `unlabelled`."""
+    return Labelling(
+        labels=np.zeros((number, 0), np.float32),
+        parts={UNLABELLED: np.arange(number)},
         class_names=(),
         multi_label=False,
-        max_missing=max_missing,
-        where=where,
-        size=size,
-        resize=resize,
-        channels=channels,
-        place=place,
-        passed_over=passed_over,
-        notes=notes,
     )
 
 
@@ -91,10 +67,16 @@ def unlabelled_folder(
         raise DataError(
             f"{where}: found no images{f' ({aside})' if aside else ''}, expected some"
         )
-    return unlabelled_source(
+    known = without_labels(len(files))
+    return listed_source(
         "folder",
         root=path,
         files=files,
+        labels=known.labels,
+        parts=known.parts,
+        class_names=known.class_names,
+        multi_label=known.multi_label,
+        max_missing=0.0,
         where=where,
         size=size,
         resize=resize,

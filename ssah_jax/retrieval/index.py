@@ -25,6 +25,7 @@ environment, or `faiss.omp_set_num_threads`, limits them, also for the sake of w
 JAX does meanwhile.
 """
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -445,13 +446,14 @@ def load_index(path: PathLike) -> Index:
     path = Path(path)
     faiss_module()
     try:
-        with open(path, "rb") as file:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
             if file.read(4) == _PARQUET:
                 raise CodeFileError(
                     f"{one_line(path)}: found codes, expected an index, which `ssah "
                     "index` makes of them"
                 )
-        with zipfile.ZipFile(path) as archive:
+            archive = stack.enter_context(zipfile.ZipFile(file))
             size = path.stat().st_size
             for member in archive.infolist():
                 # As they are written; others could be larger than memory.
