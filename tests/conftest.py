@@ -3,6 +3,8 @@
 import gc
 import os
 import pathlib
+import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 
 import jax
@@ -56,6 +58,19 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     maps = pathlib.Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
         jax.clear_caches()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """Where libraries put what they do not remove: TFDS, a folder for each builder.
+
+    Of the commands that tests start as well. pytest removes it, with its own.
+    """
+    path = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(path))
+        patch.setattr(tempfile, "tempdir", str(path))
+        yield path
 
 
 @pytest.fixture
