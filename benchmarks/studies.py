@@ -263,12 +263,32 @@ STUDIES = {
             "random, whole family": "random",
             "SSAH without A-Net": "paced",
             "SSAH": "",
+            "SSAH, gate 0.8": "gate=0.8",
+            "SSAH, shares not aligned": "loss.align=False",
+            "SSAH, offset 0": "loss.label_offset=0.0",
         },
         columns={"2100": ""},
         baseline="random, whole family",
         seeds=3,
         robustness=True,
         heading="labelled images",
+    ),
+    # Kinds of animals, some of them alike (30, of Tiny ImageNet), as class folders.
+    "adversary_animals": Study(
+        config="configs/folder.py",
+        presets="path=runs/tiny-imagenet-animals,protocol=low_label,num_queries=900,"
+        "num_validation=600,data.image_size=40,crop_size=36,batch.labelled=64,"
+        "batch.unlabelled=128,eval.every=0,steps=1000",
+        rows={
+            "supervised": "supervised",
+            "random, whole family": "random",
+            "SSAH without A-Net": "paced",
+            "SSAH": "",
+        },
+        columns={"50": "labels_per_class=50"},
+        baseline="random, whole family",
+        seeds=1,
+        robustness=True,
     ),
     # The setting of the field, from ImageNet's weights, at a core's size: 54,000 images
     # in the database, queries of 64 x 64 pixels.
