@@ -25,37 +25,18 @@ environment, or `faiss.omp_set_num_threads`, limits them, also for the sake of w
 JAX does meanwhile.
 """
 
-import contextlib
 import dataclasses
 import functools
-import io
-import json
-import zipfile
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
 
-from ssah_jax.retrieval.code_files import (
-    CodeSet,
-    from_text_columns,
-    open_parquet,
-    pack_codes,
-    text_columns,
-)
-from ssah_jax.retrieval.files import (
-    CodeFileError,
-    PathLike,
-    one_line,
-    synced,
-    temporary_path,
-    unusable,
-)
+from ssah_jax.retrieval.code_files import CodeSet, pack_codes
+from ssah_jax.retrieval.files import CodeFileError, PathLike, one_line
+from ssah_jax.retrieval.index_file import StoredIndex, read_index, write_index
 from ssah_jax.retrieval.index_kinds import (
-    CLASSES,
     KINDS,
     OPTIONS,
     SEARCH_OPTIONS,
@@ -70,11 +51,6 @@ from ssah_jax.retrieval.index_kinds import (
     serialised,
 )
 from ssah_jax.similarity import checks
-
-_VERSION: Final = 1
-_HEADER, _ROWS, _FAISS = "ssah_index.json", "rows.parquet", "faiss.bin"
-_PARQUET: Final = b"PAR1"
-_EXPECTED: Final = "an index, as `ssah index` writes"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -293,35 +269,16 @@ class Index:
         Raises:
             CodeFileError: it cannot be written.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = Path(path)
-        header = {
-            "version": _VERSION,
-            "kind": self.kind,
-            "bits": self.bits,
-            "fingerprint": self.fingerprint,
-            "options": self.options,
-        }
-        columns = text_columns(self.ids, self.labels)
-        kinds = {"id": pa.string(), "labels": pa.list_(pa.string())}
-        rows = io.BytesIO()
-        pq.write_table(pa.Table.from_pydict(columns, schema=pa.schema(kinds)), rows)
-        temporary = temporary_path(path)
-        try:
-            # `ZipInfo` has no time stamp: the file says nothing of when and where.
-            with synced(temporary) as file, zipfile.ZipFile(file, "w") as archive:
-                for name, content in (
-                    (_HEADER, json.dumps(header).encode()),
-                    (_ROWS, rows.getvalue()),
-                    (_FAISS, serialised(self._index).data),
-                ):
-                    archive.writestr(zipfile.ZipInfo(name), content)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise unusable(path, error, "a place to write to") from error
+        parts = StoredIndex(
+            self.kind,
+            self.bits,
+            self.fingerprint,
+            self.ids,
+            self.labels,
+            self.options,
+            self._index,
+        )
+        write_index(path, parts)
 
     def _first_at(
         self, query: UInt8[np.ndarray, "bytes"], distance: int, wanted: int
@@ -441,65 +398,16 @@ def load_index(path: PathLike) -> Index:
         CodeFileError: the file is absent, damaged or something else.
         ValueError: FAISS is not installed.
     """
-    import pyarrow as pa
-
-    path = Path(path)
-    faiss_module()
-    try:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(path, "rb"))
-            if file.read(4) == _PARQUET:
-                raise CodeFileError(
-                    f"{one_line(path)}: found codes, expected an index, which `ssah "
-                    "index` makes of them"
-                )
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            size = path.stat().st_size
-            for member in archive.infolist():
-                # As they are written; others could be larger than memory.
-                if member.compress_type or member.file_size > size:
-                    raise ValueError(f"a member of {member.file_size} bytes")
-            header = json.loads(archive.read(_HEADER))
-            if header["version"] != _VERSION:
-                raise CodeFileError(
-                    f"{one_line(path)}: found version {header['version']!r} of the "
-                    f"format, expected {_VERSION}"
-                )
-            rows = archive.read(_ROWS)
-            ids, labels = from_text_columns(
-                open_parquet(io.BytesIO(rows), len(rows)).read()
-            )
-            stored = np.frombuffer(archive.read(_FAISS), np.uint8)
-        index = deserialised(stored)
-        kind, bits = str(header["kind"]), int(header["bits"])
-        options = {name: int(value) for name, value in header["options"].items()}
-        check_names(kind, options, [*OPTIONS[kind]])
-        check_values(kind, options, count=len(ids), bits=bits)
-        found = type(index).__name__, index.d, index.ntotal
-        wanted = CLASSES[kind], 8 * -(-bits // 8), len(ids)
-        if found != wanted:
-            raise ValueError(f"{found} for {wanted}")
-        apply_search_options(index, options)
-    except CodeFileError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        pa.ArrowException,
-        # Of zipfile, of JSON and its values, of FAISS.
-        *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-        *(RuntimeError, NotImplementedError, MemoryError),
-    ) as error:
-        raise unusable(path, error, _EXPECTED) from error
+    stored = read_index(path)
     return Index(
-        kind=kind,
-        bits=bits,
-        fingerprint=str(header["fingerprint"]),
-        ids=ids,
-        labels=labels,
-        options=options,
+        kind=stored.kind,
+        bits=stored.bits,
+        fingerprint=stored.fingerprint,
+        ids=stored.ids,
+        labels=stored.labels,
+        options=stored.options,
         name=one_line(path),
-        _index=index,
+        _index=stored.faiss,
     )
 
 
