@@ -37,7 +37,7 @@ from ssah_jax import transforms
 from ssah_jax.config import from_config_dict
 from ssah_jax.data import eval_batches
 from ssah_jax.data.encoded import image_files
-from ssah_jax.run import train_lib
+from ssah_jax.run import opening, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
 
@@ -165,7 +165,7 @@ def waiting(paths: list[Path], workdir: Path, size: int, crop: int) -> dict[str,
         }
     )
     run_in = Workdir(workdir / "run")
-    with train_lib.open_run(prepare(config), run_in) as run:
+    with opening.open_run(prepare(config), run_in) as run:
         train_lib.train(run)
     # The first interval holds compiling.
     lines = run_in.read_metrics()[1:]

@@ -68,7 +68,7 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
     import jax
 
     from ssah_jax.config import from_config_dict
-    from ssah_jax.run import parallel, train_lib
+    from ssah_jax.run import parallel, train_state
     from ssah_jax.run.experiment import iterate, prepare
 
     config = from_config_dict(
@@ -102,7 +102,7 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
         "first_batch": first - listed,
     }
     if steps:
-        state = parallel.place_state(train_lib.init_state(experiment), config)
+        state = parallel.place_state(train_state.init_state(experiment), config)
         step = parallel.train_step(config)
         took = []
         for _ in range(steps):

@@ -19,7 +19,7 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 from ssah_jax.method.views import generate, make_views, max_angle
-from ssah_jax.run import train_lib
+from ssah_jax.run import train_state
 from ssah_jax.run.experiment import iterate, prepare
 from ssah_jax.run.workdir import Workdir
 
@@ -44,7 +44,7 @@ def drawn(workdir: Workdir) -> dict:
     """Shares of window scales, positions and angles that the last A-Net draws."""
     experiment = prepare(workdir.read_config())
     config = experiment.config
-    state = jax.device_get(train_lib.restore_state(experiment, workdir)[0])
+    state = jax.device_get(train_state.restore_state(experiment, workdir)[0])
     iterator = iterate(experiment, seed=config.seed + 1)
 
     @jax.jit

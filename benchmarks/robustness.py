@@ -20,7 +20,7 @@ from absl import app, flags
 from ssah_jax import retrieval, transforms
 from ssah_jax.data.reading import Reader
 from ssah_jax.method import steps
-from ssah_jax.run import train_lib
+from ssah_jax.run import train_state
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir, write_atomically
 
@@ -53,7 +53,7 @@ def main(_: list[str]) -> None:
     workdir = Workdir(_WORKDIR.value)
     experiment = prepare(workdir.read_config())
     source, split, config = experiment.source, experiment.split, experiment.config
-    state, _ = train_lib.restore_state(experiment, workdir)
+    state, _ = train_state.restore_state(experiment, workdir)
     encode = jax.jit(partial(steps.encode_step, config=config))
 
     def codes(images: np.ndarray) -> np.ndarray:

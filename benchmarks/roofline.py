@@ -47,7 +47,7 @@ from ssah_jax.config import Config, from_json, to_json
 from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.method import objectives, steps, views
 from ssah_jax.method.optim import anet_optimiser, hnet_optimiser
-from ssah_jax.run import parallel, train_lib
+from ssah_jax.run import parallel, train_state
 from ssah_jax.run.experiment import iterate, prepare, spread_labels
 from ssah_jax.types import Batch, ImagePool
 
@@ -218,7 +218,7 @@ def exchange(config: Config) -> dict[str, Any]:
     """What one step exchanges between this process's devices, in both forms."""
     experiment = prepare(config)
     batch = next(iterate(experiment, spread=spread_labels(experiment)))
-    state = train_lib.init_state(experiment)
+    state = train_state.init_state(experiment)
     found = {}
     for form in ("pmap", "jit"):
         asked = dataclasses.replace(config, parallel=form)
@@ -317,14 +317,14 @@ def main() -> None:
     if not isinstance(rows, Batch):
         arrays: Any = (experiment.source.images, experiment.source.labels, None)
         batch = steps.gather_batch(ImagePool(*map(jnp.asarray, arrays[:2])), rows)
-    state = train_lib.init_state(experiment)
+    state = train_state.init_state(experiment)
     calls: dict[str, tuple[Any, ...]] = {
         "step, SSAH": (partial(steps.train_step, config=config), state, batch)
     }
     supervised = records.variants(config)["supervised"]
     calls["step, supervised"] = (
         partial(steps.train_step, config=supervised),
-        train_lib.init_state(dataclasses.replace(experiment, config=supervised)),
+        train_state.init_state(dataclasses.replace(experiment, config=supervised)),
         batch,
     )
     calls |= parts_of(config, state, batch)

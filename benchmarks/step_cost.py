@@ -17,7 +17,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from ssah_jax.config import from_config_dict
-from ssah_jax.run import parallel, train_lib
+from ssah_jax.run import parallel, train_state
 from ssah_jax.run.experiment import iterate, prepare, spread_labels
 
 _CONFIG = config_flags.DEFINE_config_file("config")
@@ -40,7 +40,7 @@ def main(_: list[str]) -> None:
     for name, config in variants.items():
         step[name] = parallel.pmap_train_step(config)
         state[name] = parallel.replicate(
-            train_lib.init_state(dataclasses.replace(experiment, config=config))
+            train_state.init_state(dataclasses.replace(experiment, config=config))
         )
         start = time.perf_counter()
         state[name], _ = jax.block_until_ready(step[name](state[name], batch))

@@ -39,7 +39,7 @@ from ssah_jax.config import Config, from_config_dict, presets
 from ssah_jax.data import Split, features_source, make_split
 from ssah_jax.retrieval.binarisers import KINDS, Binariser
 from ssah_jax.retrieval.feature_files import stored_as
-from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run import evaluators, opening, parallel, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
 
@@ -214,7 +214,7 @@ def of_head(labels: int, bits: int, split: Split, queries, database, kept, wante
     assert np.array_equal(experiment.split.query, split.query)
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        with train_lib.open_run(experiment, Workdir(Path(folder) / "run")) as run:
+        with opening.open_run(experiment, Workdir(Path(folder) / "run")) as run:
             train_lib.train(run)
             state = parallel.locally(run.state)
             trained = time.monotonic()

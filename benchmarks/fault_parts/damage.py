@@ -160,14 +160,14 @@ def _checkpoint(path: Path) -> Any:
     import jax
     import numpy as np
 
-    from ssah_jax.run import train_lib
+    from ssah_jax.run import train_state
     from ssah_jax.run.checkpointing import open_checkpoints
     from ssah_jax.run.experiment import iterate, prepare
     from ssah_jax.run.workdir import Workdir
 
     if path not in _SCENES:
         experiment = prepare(Workdir(path.parent).read_config())
-        like = jax.eval_shape(lambda: train_lib.init_state(experiment))
+        like = jax.eval_shape(lambda: train_state.init_state(experiment))
         _SCENES[path] = experiment, like
     experiment, like = _SCENES[path]
     streams = iterate(experiment).streams

@@ -199,7 +199,7 @@ def _configurations(place: Path, folder: Path) -> tuple[Any, Case]:
 
     from ssah_jax.config import Config, from_config_dict
     from ssah_jax.config.fields import walk
-    from ssah_jax.run import train_lib
+    from ssah_jax.run import train_state
     from ssah_jax.run.experiment import check_devices, prepare
 
     fields = list(walk(Config))
@@ -243,7 +243,7 @@ def _configurations(place: Path, folder: Path) -> tuple[Any, Case]:
         check_devices(config)
         count += 1
         if count % 20 == 0:
-            jax.eval_shape(lambda: train_lib.init_state(experiment))
+            jax.eval_shape(lambda: train_state.init_state(experiment))
 
     return st.dictionaries(names, any_value, min_size=1, max_size=3), case
 

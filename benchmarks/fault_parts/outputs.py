@@ -14,14 +14,14 @@ def state_of(workdir: Path) -> str:
     import jax
     import numpy as np
 
-    from ssah_jax.run import train_lib
+    from ssah_jax.run import train_state
     from ssah_jax.run.checkpointing import open_checkpoints
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.workdir import Workdir
 
     run = Workdir(workdir)
     experiment = prepare(run.read_config())
-    like = jax.eval_shape(lambda: train_lib.init_state(experiment))
+    like = jax.eval_shape(lambda: train_state.init_state(experiment))
     with open_checkpoints(run.checkpoints, read_only=True) as checkpoints:
         state = checkpoints.restore(like)
     state = state.replace(key=jax.random.key_data(state.key))

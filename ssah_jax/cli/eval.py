@@ -71,8 +71,9 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.data import find_leaks
     from ssah_jax.data.sealed import sealed
-    from ssah_jax.run import evaluators, parallel, processes, train_lib
+    from ssah_jax.run import evaluators, parallel, processes
     from ssah_jax.run.other_sets import other_sets
+    from ssah_jax.run.results import write_results
     from ssah_jax.run.workdir import is_pushed, write_atomically
 
     with setting_up():
@@ -133,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
         digest = experiment.info.data_digest[:8]
         name = f"results_step_{int(state.step)}_other_{digest}.json"
     shown = evaluator.draw_gallery(encoded) if done else None
-    train_lib.write_results(workdir, results, name=name, shown=shown)
+    write_results(workdir, results, name=name, shown=shown)
     print(evaluators.describe(results, config))
     if others:
         print(workdir.path / name)
@@ -166,7 +167,7 @@ class _Found(NamedTuple):
 
 def _local(options: argparse.Namespace) -> _Found:
     """A checkpoint of a workdir."""
-    from ssah_jax.run import train_lib
+    from ssah_jax.run import train_state
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data
     from ssah_jax.run.run_encoder import load_encoder
@@ -180,7 +181,7 @@ def _local(options: argparse.Namespace) -> _Found:
         return _Found(config, info, state, None, workdir=workdir)
     path = find_data(config, workdir, options.data)
     own = prepare(config, path=path)
-    state, last = train_lib.restore_state(own, workdir, wanted)
+    state, last = train_state.restore_state(own, workdir, wanted)
     info = workdir.read_model_info()
     return _Found(config, info, state, own, path, workdir, last)
 

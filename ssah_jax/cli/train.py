@@ -70,10 +70,11 @@ def run(options: argparse.Namespace) -> int:
     import jax
 
     from ssah_jax.cli.config_option import default_workdir, read_config
-    from ssah_jax.run import checks, evaluators, processes, train_lib
+    from ssah_jax.run import checks, evaluators, opening, processes, train_lib
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data
     from ssah_jax.run.overview import overview
+    from ssah_jax.run.results import is_finished
     from ssah_jax.run.trackers import read_words
     from ssah_jax.run.workdir import Workdir
 
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
             )
             workdir.check_free_for(config)
             more = workdir.wants_more_steps(config)
-            if not more and train_lib.is_finished(workdir):
+            if not more and is_finished(workdir):
                 print(f"{workdir.path}: finished, see results.json and report.html")
                 return 0
             if options.from_run and config.hnet.weights:
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
                 print(line, file=sys.stderr)
             start = Path(options.from_run).absolute() if options.from_run else None
             opened = stack.enter_context(
-                train_lib.open_run(experiment, workdir, start=start)
+                opening.open_run(experiment, workdir, start=start)
             )
         begins = (
             f" from step {int(opened.state.step)}" if int(opened.state.step) else ""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ssah_jax.networks import backbone_scope
 from ssah_jax.run import processes
-from ssah_jax.run.train_lib import Run
+from ssah_jax.run.opening import Run
 from ssah_jax.types import Params
 
 

@@ -15,7 +15,7 @@ from search_cases import (
     without_weights,
 )
 
-from ssah_jax.run import evaluators, train_lib
+from ssah_jax.run import evaluators, opening
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
 
@@ -24,7 +24,7 @@ from ssah_jax.run.workdir import Workdir
 def run(tmp_path_factory) -> Run:
     root = tmp_path_factory.mktemp("search")
     experiment = prepare(config())
-    with train_lib.open_run(experiment, Workdir(root / "run")) as opened:
+    with opening.open_run(experiment, Workdir(root / "run")) as opened:
         state = as_if_trained(opened.state)
         opened.checkpoints.save(2, state, iterators={}, metric=None)
         codes, _ = evaluators.Evaluator(experiment).codes(state, np.arange(NUMBER))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import ROOT, here, run, start, train, train_arguments
 
-from ssah_jax.run import train_lib
+from ssah_jax.run import train_state
 from ssah_jax.run.checkpointing import open_checkpoints
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
@@ -54,7 +54,7 @@ def final_state(workdir: Path):
     """Every leaf of the last checkpoint, typed keys as their words."""
     experiment = prepare(Workdir(workdir).read_config())
     with open_checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        like = jax.eval_shape(lambda: train_lib.init_state(experiment))
+        like = jax.eval_shape(lambda: train_state.init_state(experiment))
         state = checkpoints.restore(like)
     state = state.replace(key=jax.random.key_data(state.key))
     return jax.tree.leaves(jax.device_get(state))

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +22,6 @@ from ssah_jax.cli import prepare as prepare_command
 from ssah_jax.cli.encoders import check_encoder
 from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.fields import walk
-from ssah_jax.run import train_lib
 from ssah_jax.run.checkpointing import CheckpointError, open_checkpoints
 from ssah_jax.run.experiment import load_source
 from ssah_jax.run.warm_start import load_backbone
@@ -363,78 +361,6 @@ def test_interrupts_end_every_command(capsys, monkeypatch):
         )
         assert cli.main([name]) == errors.INTERRUPTED
         assert capsys.readouterr().err == "interrupted\n"
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        [signal.SIGINT],
-        [signal.SIGTERM],
-        [signal.SIGHUP],
-        [signal.SIGUSR1, signal.SIGTERM],
-    ],
-)
-def test_signals_ask_training_to_stop(sent):
-    before = [signal.getsignal(number) for number in sent]
-    with train_lib._stop_requests() as stopped:
-        assert not stopped()
-        for number in sent:
-            signal.raise_signal(number)
-        assert stopped()
-    assert [signal.getsignal(number) for number in sent] == before
-
-
-def test_nohup_is_heeded():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with train_lib._stop_requests() as stopped:
-            signal.raise_signal(signal.SIGHUP)
-            assert not stopped()
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.slow
-def test_a_terminal_that_closes_asks_training_to_stop():
-    """Nothing that is printed afterwards is an error."""
-    code = """
-        import fcntl, os, signal, sys, termios
-        from ssah_jax.run import train_lib
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        with train_lib._stop_requests() as stopped:
-            print("ready", flush=True)
-            while not stopped():
-                signal.pause()
-            print("a line", flush=True)
-            print("a line", file=sys.stderr, flush=True)
-        os.write(int(sys.argv[1]), b"done")
-    """
-    read, write = os.pipe()
-    ours, theirs = os.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), str(write)],
-        cwd=ROOT,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        pass_fds=[write],
-        start_new_session=True,
-    ) as process:
-        os.close(write)
-        os.close(theirs)
-        assert os.read(ours, 100).startswith(b"ready")
-        os.close(ours)
-        assert process.wait(60) == 0
-    assert os.read(read, 100) == b"done"
-    os.close(read)
-
-
-def test_a_second_ctrl_c_ends_at_once():
-    with train_lib._stop_requests() as stopped:
-        signal.raise_signal(signal.SIGINT)
-        assert stopped()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
 
 
 # Disks.

@@ -15,7 +15,7 @@ from ssah_jax import similarity
 from ssah_jax.config import ConfigError, from_config_dict
 from ssah_jax.data import label_graph
 from ssah_jax.method.steps import gather_batch
-from ssah_jax.run import train_lib
+from ssah_jax.run import opening, parallel, train_lib, train_state
 from ssah_jax.run.experiment import iterate, prepare, spread_labels
 from ssah_jax.run.workdir import Workdir, WorkdirError
 from ssah_jax.types import ImagePool
@@ -261,9 +261,9 @@ def test_nothing_is_computed_that_nothing_asks_for():
 def test_a_step_says_what_it_misses():
     config = make_config()
     experiment = prepare(config)
-    step = train_lib.parallel.jit_train_step(config)
+    step = parallel.jit_train_step(config)
     with pytest.raises(ValueError, match="batch: found no spread labels"):
-        step(train_lib.init_state(experiment), next(iterate(experiment)))
+        step(train_state.init_state(experiment), next(iterate(experiment)))
 
 
 @pytest.mark.slow
@@ -272,30 +272,30 @@ def test_restarts_keep_the_first_opinion(tmp_path, monkeypatch, store):
     config = make_config(store=store)
     experiment = prepare(config)
 
-    with train_lib.open_run(experiment, Workdir(tmp_path / "whole")) as opened:
+    with opening.open_run(experiment, Workdir(tmp_path / "whole")) as opened:
         whole = train_lib.train(opened)
     assert (tmp_path / "whole/spread.npy").is_file()
     line = (tmp_path / "whole/metrics.jsonl").read_text().splitlines()[-1]
     assert '"loss/consistent_spread"' in line
 
-    with train_lib.open_run(experiment, Workdir(tmp_path / "cut")):
+    with opening.open_run(experiment, Workdir(tmp_path / "cut")):
         pass  # Set up and killed before the first step.
     monkeypatch.setattr(
-        train_lib, "spread_labels", lambda _: pytest.fail("computed again")
+        opening, "spread_labels", lambda _: pytest.fail("computed again")
     )
-    with train_lib.open_run(experiment, Workdir(tmp_path / "cut")) as opened:
+    with opening.open_run(experiment, Workdir(tmp_path / "cut")) as opened:
         again = train_lib.train(opened)
     assert again["map"] == whole["map"]
 
 
 def test_a_damaged_opinion_is_one_line(tmp_path):
     experiment = prepare(make_config())
-    with train_lib.open_run(experiment, Workdir(tmp_path / "run")):
+    with opening.open_run(experiment, Workdir(tmp_path / "run")):
         pass
     (tmp_path / "run/spread.npy").write_bytes(b"\x93NUMPY")
     with (
         pytest.raises(WorkdirError, match=r"spread\.npy: found a damaged file"),
-        train_lib.open_run(experiment, Workdir(tmp_path / "run")),
+        opening.open_run(experiment, Workdir(tmp_path / "run")),
     ):
         pass
 

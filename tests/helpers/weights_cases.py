@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from ssah_jax.config import Config, from_config_dict
 from ssah_jax.method import steps
-from ssah_jax.run import train_lib
+from ssah_jax.run import opening
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import Workdir
@@ -98,7 +98,7 @@ def refusal(config: Config, path) -> str:
     experiment = prepare(config)
     with (
         pytest.raises(ValueError) as caught,
-        train_lib.open_run(experiment, Workdir(path)),
+        opening.open_run(experiment, Workdir(path)),
     ):
         pass
     assert not path.exists()

@@ -11,7 +11,7 @@ from step_cases import make_batch, make_state, relative_error
 
 from ssah_jax.config import ConfigError
 from ssah_jax.method import steps
-from ssah_jax.run import train_lib
+from ssah_jax.run import opening
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
 
@@ -79,7 +79,7 @@ def test_what_would_not_be_equal_is_refused(changes, message, tmp_path: Path):
     workdir = Workdir(tmp_path / "run")
     with (
         pytest.raises(ConfigError, match=message),
-        train_lib.open_run(prepare(asked), workdir),
+        opening.open_run(prepare(asked), workdir),
     ):
         pass
     assert not workdir.path.exists()

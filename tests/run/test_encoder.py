@@ -18,7 +18,7 @@ from ssah_jax.config import Config, from_config_dict
 from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.data.encoded import image_files
 from ssah_jax.method import steps
-from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run import evaluators, opening, parallel
 from ssah_jax.run import run_encoder as encoder_lib
 from ssah_jax.run.checkpointing import open_checkpoints
 from ssah_jax.run.experiment import Experiment, prepare
@@ -91,7 +91,7 @@ def trained(tmp_path_factory) -> Trained:
     shutil.copytree(root / "data", root / "photos")
     experiment = prepare(config(root / "data"))
     workdir = Workdir(root / "run")
-    with train_lib.open_run(experiment, workdir) as run:
+    with opening.open_run(experiment, workdir) as run:
         state = as_if_trained(run.state)
         run.checkpoints.save(2, state, iterators={}, metric=None)
         everything = np.arange(len(experiment.source))

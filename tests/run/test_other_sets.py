@@ -12,7 +12,7 @@ from ssah_jax.config import from_config_dict
 from ssah_jax.data import DataError
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.other_sets import JoinedImages, find_data, other_sets, start_from
-from ssah_jax.run.train_lib import init_state
+from ssah_jax.run.train_state import init_state
 from ssah_jax.run.workdir import Workdir, WorkdirError
 
 

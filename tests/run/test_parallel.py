@@ -9,13 +9,13 @@ from quick_cases import slow_but
 from small_runs import config
 
 from ssah_jax.config import Config
-from ssah_jax.run import parallel, train_lib
+from ssah_jax.run import opening, parallel, train_lib, train_state
 from ssah_jax.run.experiment import iterate, prepare
 from ssah_jax.run.workdir import Workdir
 
 
 def trained(config: Config, workdir: Workdir):
-    with train_lib.open_run(prepare(config), workdir) as run:
+    with opening.open_run(prepare(config), workdir) as run:
         results = train_lib.train(run)
         assert results is not None
         return jax.device_get(
@@ -50,7 +50,7 @@ def test_a_resumed_global_program_is_the_uninterrupted_one(tmp_path, monkeypatch
 
     with (
         pytest.raises(Interrupted),
-        train_lib.open_run(prepare(asked), workdir) as run,
+        opening.open_run(prepare(asked), workdir) as run,
     ):
         save = run.checkpoints.save
         monkeypatch.setattr(
@@ -68,7 +68,7 @@ def test_the_state_is_donated_and_placed_where_it_comes_out(form, recwarn):
     """So there is one trace, and never two states in memory."""
     asked = config(parallel=form)
     experiment = prepare(asked)
-    state = parallel.place_state(train_lib.init_state(experiment), asked)
+    state = parallel.place_state(train_state.init_state(experiment), asked)
     batch = parallel.place_batch(next(iterate(experiment)), asked)
     before = jax.tree.leaves(state)
     after, _ = parallel.train_step(asked)(state, batch)

