@@ -4,9 +4,10 @@ import struct
 import zlib
 
 import pytest
-from encoded_images import NOISE, SAMPLES, encode
+from encoded_images import NOISE, SAMPLES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_files import encode
 
 from ssah_jax.data import images
 from ssah_jax.data.images import (

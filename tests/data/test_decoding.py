@@ -5,9 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-from encoded_images import NOISE, ORIENTATION, PHOTOS, RNG, encode, oriented, ramp
+from encoded_images import NOISE, ORIENTATION, PHOTOS, RNG, oriented, ramp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import encode
 from PIL import Image
 
 from ssah_jax.data import images

@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from encoded_images import NOISE, PHOTOS, RNG, SAMPLES, encode
+from encoded_images import NOISE, PHOTOS, RNG, SAMPLES
+from image_files import encode, touch
 
 from ssah_jax.data import images
 from ssah_jax.data.encoded import EncodedImages, image_files
@@ -214,12 +215,6 @@ def test_names_that_are_not_utf8(tmp_path):
 
 
 # Finding
-
-
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
 
 
 def test_find_images(tmp_path):

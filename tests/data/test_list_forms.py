@@ -3,8 +3,8 @@
 import functools
 
 import pytest
-from image_files import content_of, one_line
-from list_cases import image_lists, write
+from image_files import content_of, image_lists, one_line
+from list_cases import write
 
 from ssah_jax.data import make_split, split_from_json, split_to_json
 from ssah_jax.data.source import DataError

@@ -1,8 +1,8 @@
 """Lists of images: mistakes are named in one line."""
 
 import pytest
-from image_files import one_line
-from list_cases import TEST, TRAIN, image_lists, write
+from image_files import image_lists, one_line
+from list_cases import TEST, TRAIN, write
 
 from ssah_jax.data.source import DataError
 

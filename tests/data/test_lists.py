@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import content_of, one_line, picture
-from list_cases import TEST, TRAIN, image_lists, write
+from image_files import content_of, image_lists, one_line, picture
+from list_cases import TEST, TRAIN, write
 
 from ssah_jax.data import lists
 from ssah_jax.data.source import DataError

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import content_of, one_line, picture
-from table_cases import image_table, touch, write
+from image_files import content_of, image_table, one_line, picture, touch
+from table_cases import write
 
 from ssah_jax.data import table as table_lib
 from ssah_jax.data.naming import folded
@@ -69,7 +69,7 @@ def check(source, rows):
 @given(tables(), st.data())
 def test_text_says_what_was_written(tmp_path_factory, rows, data):
     directory = tmp_path_factory.mktemp("text")
-    touch(directory, [path for path, _, _ in rows])
+    touch(directory, *(path for path, _, _ in rows))
     suffix, delimiter = data.draw(st.sampled_from([(".csv", ","), (".TSV", "\t")]))
     columns = data.draw(st.permutations(["path", "labels", "part", "other"]))
     if not any(part for _, _, part in rows) and data.draw(st.booleans()):
@@ -101,7 +101,7 @@ def test_text_says_what_was_written(tmp_path_factory, rows, data):
 @given(tables(), st.data())
 def test_parquet_says_what_was_written(tmp_path_factory, rows, data):
     directory = tmp_path_factory.mktemp("parquet")
-    touch(directory, [path for path, _, _ in rows])
+    touch(directory, *(path for path, _, _ in rows))
     text = data.draw(
         st.sampled_from(
             [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
@@ -170,14 +170,14 @@ def test_tags_are_stripped_and_counted_once(tmp_path):
 def test_columns_without_a_name_and_lines_within_cells(tmp_path):
     # The index that pandas writes has no name.
     file = write(tmp_path, ',labels,path,\r\n0,"x\r\ny",a.jpg,\r\n1,"z",b.jpg,\r\n')
-    touch(tmp_path, ["a.jpg", "b.jpg"])
+    touch(tmp_path, "a.jpg", "b.jpg")
     assert content_of(image_table(file)) == {
         "all": {"a.jpg": {"x\r\ny"}, "b.jpg": {"z"}}
     }
 
 
 def test_lists_are_not_split(tmp_path):
-    touch(tmp_path, ["a.jpg"])
+    touch(tmp_path, "a.jpg")
     columns = {"path": ["a.jpg"], "labels": [[" x|y", "z ", "z"]]}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     source = image_table(tmp_path / "t.parquet")

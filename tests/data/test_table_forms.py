@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from image_files import content_of, one_line
-from table_cases import image_table, touch, write
+from image_files import content_of, image_table, one_line, touch
+from table_cases import write
 
 from ssah_jax.data.source import DataError
 
@@ -34,7 +34,7 @@ def sheet(delimiter=",", name="im/{}.jpg"):
     ],
 )
 def test_what_excel_and_windows_make_of_a_table_is_understood(tmp_path, content, note):
-    touch(tmp_path, ["im/0.jpg", "im/1.jpg", "im/2.jpg"])
+    touch(tmp_path, "im/0.jpg", "im/1.jpg", "im/2.jpg")
     (tmp_path / "t.csv").write_bytes(content)
     source = image_table(tmp_path / "t.csv")
     assert content_of(source) == {

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from image_files import content_of, one_line
-from table_cases import image_table, write
+from image_files import content_of, image_table, one_line
+from table_cases import write
 
 from ssah_jax.data.source import DataError
 

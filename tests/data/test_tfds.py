@@ -1,7 +1,6 @@
 """Image sets of TFDS: what is read is what was written; labels, cache, mistakes."""
 
 import concurrent.futures
-import io
 import pickle
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tree_tfds
-from PIL import Image
+from image_files import encode
 
 from ssah_jax.data import label_cache, records
 from ssah_jax.data.images import ImageError
@@ -36,9 +35,7 @@ def cifar(tmp_path_factory) -> str:
 
 
 def encoded(shape: tuple[int, ...], value: int = 7) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(np.full(shape, value, np.uint8)).save(content, format="PNG")
-    return content.getvalue()
+    return encode(np.full(shape, value, np.uint8))
 
 
 def write(data_dir: Path, features, splits, *, version: str = "1.0.0") -> str:
@@ -340,10 +337,8 @@ def test_damaged_records(tmp_path):
     rng = np.random.default_rng(0)
     examples = []
     for _ in range(20):
-        content = io.BytesIO()
         noise = rng.integers(256, size=(64, 64, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(content, format="PNG")
-        examples.append({"image": content.getvalue(), "label": 0})
+        examples.append({"image": encode(noise), "label": 0})
     data_dir = write(tmp_path, features(label=class_label()), {"train": examples})
     tfds_source("mine", data_dir=data_dir, size=4)
     (path,) = tmp_path.glob("mine/*/*.array_record*")

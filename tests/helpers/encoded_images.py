@@ -1,8 +1,7 @@
 """Images to encode, and encoded ones."""
 
-import io
-
 import numpy as np
+from image_files import encode
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -16,13 +15,6 @@ NOISE = RNG.integers(0, 256, size=(12, 20, 3), dtype=np.uint8)
 
 
 PHOTOS = load_sample_images().images
-
-
-def encode(array, kind="PNG", **options):
-    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def ramp(height=24, width=40):

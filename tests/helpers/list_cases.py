@@ -1,13 +1,6 @@
 """Lists of images on a disk."""
 
-import functools
-import os
-
-from ssah_jax.data import lists
-
-# Most files here are empty. On Python 3.11 the type checker asks the images for their
-# shape, which needs a file to be decoded unless a size is given.
-image_lists = functools.partial(lists.image_lists, size=4)
+from image_files import touch
 
 
 def write(directory, *, files=None, **content_of_lists):
@@ -19,19 +12,8 @@ def write(directory, *, files=None, **content_of_lists):
         if files is None:
             for line in content.split(b"\n"):
                 touch(directory, line.split(b" ")[0])
-    for file in files or ():
-        touch(directory, os.fsencode(file))
-    return directory
-
-
-def touch(directory, name):
-    path = os.path.join(os.fsencode(directory), name)
-    if name:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        open(path, "wb").close()
+    return touch(directory, *files or ())
 
 
 TRAIN = "a.jpg 0 1 0\nb.jpg 1 0 0\n"
-
-
 TEST = "c.jpg 0 0 1\n"
