@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from code_cases import write
 
-from ssah_jax.retrieval import CodeWriter, read_codes
+from ssah_jax.retrieval import read_codes
 from ssah_jax.retrieval.index import build_index
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "vector_engines.md"
@@ -35,12 +36,6 @@ def uri(tmp_path_factory):
         )
         yield server.get_uri()
         server.cleanup()
-
-
-def write(path, ids, codes):
-    with CodeWriter(path, bits=codes.shape[1], fingerprint="f") as writer:
-        writer.write(ids, codes)
-        writer.finish()
 
 
 # Of 12 bits many codes are equal; 100 do not fill whole bytes.
