@@ -1,5 +1,7 @@
 """Codes with labels, and the order that they are found in, by loops."""
 
+import itertools
+
 import numpy as np
 
 
@@ -11,6 +13,16 @@ def make(seed=0, *, queries=9, items=60, bits=12, classes=4, density=0.3):
         rng.normal(size=(items, bits)).astype(np.float32),
         (rng.random((items, classes)) < density).astype(np.float32),
     )
+
+
+def orders(distance):
+    """Every ranking that sorts by distance."""
+    groups = [
+        [n for n, d in enumerate(distance) if d == value]
+        for value in sorted(set(distance))
+    ]
+    for parts in itertools.product(*map(itertools.permutations, groups)):
+        yield list(itertools.chain(*parts))
 
 
 def ranked_flags(sets):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranking_cases import orders
 
 from ssah_jax import retrieval
 from ssah_jax.retrieval import graded, histograms
@@ -17,16 +18,6 @@ items = st.lists(
     st.tuples(st.integers(0, BITS), st.integers(0, MOST)), min_size=1, max_size=7
 )
 cuts = st.one_of(st.none(), st.integers(1, 9))
-
-
-def orders(distance):
-    """Every ranking that sorts by distance."""
-    groups = [
-        [n for n, d in enumerate(distance) if d == value]
-        for value in sorted(set(distance))
-    ]
-    for parts in itertools.product(*map(itertools.permutations, groups)):
-        yield list(itertools.chain(*parts))
 
 
 def dcg(gains, top_k):

@@ -1,22 +1,17 @@
 """Distance histograms against loops, at odd sizes, and what they refuse."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import ranking_cases
 from quick_cases import slow_but
 
 from ssah_jax import retrieval
 from ssah_jax.retrieval import bit_sliced, histograms, inputs, sharded
 
-
-def make(seed=0, *, queries=7, items=83, bits=12, classes=5, density=0.3):
-    rng = np.random.default_rng(seed)
-    return (
-        rng.normal(size=(queries, bits)).astype(np.float32),
-        (rng.random((queries, classes)) < density).astype(np.float32),
-        rng.normal(size=(items, bits)).astype(np.float32),
-        (rng.random((items, classes)) < density).astype(np.float32),
-    )
+make = functools.partial(ranking_cases.make, queries=7, items=83, classes=5)
 
 
 def loops(query_codes, query_labels, database_codes, database_labels):

@@ -1,23 +1,12 @@
 """Metrics from histograms against every order of ties, enumerated."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranking_cases import orders
 
 from ssah_jax import retrieval
-
-
-def orders(distance):
-    """Every ranking that sorts by distance."""
-    groups = [
-        [n for n, d in enumerate(distance) if d == value] for value in set(distance)
-    ]
-    groups.sort(key=lambda group: distance[group[0]])
-    for parts in itertools.product(*map(itertools.permutations, groups)):
-        yield list(itertools.chain(*parts))
 
 
 def precision_sum(flags, top_k):
