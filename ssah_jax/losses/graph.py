@@ -13,9 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ssah_jax.losses.reduce import masked
 from ssah_jax.similarity import arguments, squared_distance
+from ssah_jax.similarity.sizes import Sizes
 
 
-def _far(name: str, found: Any, sizes: arguments.Sizes) -> tuple[float, float]:
+def _far(name: str, found: Any, sizes: Sizes) -> tuple[float, float]:
     begin, end = map(float, found)
     if not 0 <= begin <= end <= 1:
         raise ValueError(

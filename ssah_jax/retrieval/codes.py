@@ -14,16 +14,17 @@ import numpy as np
 from jaxtyping import Array, Int8, Shaped, UInt8
 
 from ssah_jax.similarity import arguments, checks
+from ssah_jax.similarity.sizes import Sizes
 
 
-def _codes(name: str, found: Any, sizes: arguments.Sizes) -> jax.Array:
+def _codes(name: str, found: Any, sizes: Sizes) -> jax.Array:
     """Codes `[..., K]`, looked at where their values are at hand."""
     if not isinstance(found, jax.core.Tracer):
         checks.bits_of(name, found, extent=None)
     return arguments.signed(name, found)
 
 
-def _packed(name: str, found: Any, sizes: arguments.Sizes) -> jax.Array:
+def _packed(name: str, found: Any, sizes: Sizes) -> jax.Array:
     array = arguments.rows(name, found, sizes)
     if array.dtype != jnp.uint8:
         raise ValueError(

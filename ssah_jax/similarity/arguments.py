@@ -24,68 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssah_jax.similarity import checks
+from ssah_jax.similarity.sizes import Sizes
 
 F = TypeVar("F", bound=Callable[..., Any])
-Form = Callable[[str, Any, "Sizes"], Any]
+Form = Callable[[str, Any, Sizes], Any]
 """From an argument's name, what was found, and the sizes so far, to the form wanted."""
-
-
-class Sizes(dict[str, tuple[Any, str]]):
-    """The size of each letter of a call, and the argument that it is known from."""
-
-    def match(self, name: str, found: tuple[int, ...], dims: str) -> None:
-        """Compare a shape with its letters.
-
-        Args:
-            name: of the argument.
-            found: its shape.
-            dims: a letter, a number or `1` for each axis; `...` first for any others.
-
-        Raises:
-            ValueError: they do not fit, or not what other arguments have.
-        """
-        letters = dims.split()
-        lead = letters[:1] == ["..."]
-        letters = letters[lead:]
-        rest = len(found) - len(letters)
-        if rest < 0 or (rest and not lead):
-            self._refuse(name, found, dims)
-        given: list[tuple[str, Any]] = list(zip(letters, found[rest:], strict=True)) + (
-            [("...", found[:rest])] if lead else []
-        )
-        for letter, size in given:
-            wanted = int(letter) if letter.isdigit() else self.get(letter, (size,))[0]
-            if size != wanted:
-                self._refuse(name, found, dims)
-        for letter, size in given:
-            self.setdefault(letter, (size, name))
-
-    def _refuse(self, name: str, found: tuple[int, ...], dims: str) -> None:
-        letters = dims.split()
-        known = [
-            f"{letter} = {self[letter][0]} as in {self[letter][1]}"
-            for letter in letters
-            if letter in self and letter != "..."
-        ]
-        if "..." in letters and "..." in self:
-            known.append(f"... = {self['...'][0]} as in {self['...'][1]}")
-        accepted = f"[{', '.join(letters)}]" + (
-            f" with {', '.join(known)}" if known else ""
-        )
-        advice = ""
-        if len(letters) == len(found) == 2 and all(
-            letter not in self or self[letter][0] == size
-            for letter, size in zip(letters, found[::-1], strict=True)
-        ):
-            advice = f"; {name}.T is"
-        elif letters == ["H", "W", "ch"]:
-            advice = {
-                2: f"; {name}[..., None] has one channel",
-                4: "; jax.vmap takes a batch",
-            }.get(len(found), "")
-        elif len(found) == len(letters) + 1 and "..." not in letters:
-            advice = "; jax.vmap takes a batch of them"
-        raise ValueError(f"{name}: found shape {found}, accepted is {accepted}{advice}")
 
 
 class _Interval(NamedTuple):
@@ -153,6 +96,13 @@ def takes(**forms: Form) -> Callable[[F], F]:
     return decorate
 
 
+def _shaped(name: str, found: Any, sizes: Sizes, dims: str) -> Any:
+    """An array of NumPy or JAX, once its shape is seen to be the one of the letters."""
+    array = checks.array_of(name, found)
+    sizes.match(name, array.shape, dims)
+    return array
+
+
 # Kinds of arrays.
 
 
@@ -165,8 +115,7 @@ def codes(dims: str, *, bits_too: bool = False) -> Form:
     """
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = checks.array_of(name, found)
-        sizes.match(name, array.shape, dims)
+        array = _shaped(name, found, sizes, dims)
         if array.dtype == bool:
             return jnp.where(array, 1.0, -1.0).astype(jnp.float32)
         checks.check_signed(name, array)
@@ -222,16 +171,13 @@ def real(dims: str, interval: str = "(-inf, inf)") -> Form:
     bounds = _Interval.of(interval)
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = checks.array_of(name, found)
-        sizes.match(name, array.shape, dims)
-        values = checks.values_of(array) if bounds.finite else None
-        if values is not None and values.size:
-            least, most = float(values.min()), float(values.max())
-            if not (bounds.has(least) and bounds.has(most)):
-                raise ValueError(
-                    f"{name}: found {checks.span(least, most)}, accepted are numbers "
-                    f"in {interval}"
-                )
+        array = _shaped(name, found, sizes, dims)
+        extent = checks.extent_of(array) if bounds.finite else None
+        if extent and not all(map(bounds.has, extent)):
+            raise ValueError(
+                f"{name}: found {checks.span(*extent)}, accepted are numbers in "
+                f"{interval}"
+            )
         return checks.floating(array)
 
     return form
@@ -241,22 +187,19 @@ def probability(dims: str) -> Form:
     """Booleans, or how probable each is, floats in [0, 1]; float32 in the function."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = checks.array_of(name, found)
-        sizes.match(name, array.shape, dims)
+        array = _shaped(name, found, sizes, dims)
         if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
                 f"{name}: found {array.dtype}, accepted are booleans or floats in "
                 f"[0, 1]; {name} > 0 makes booleans of 0 and 1, or of -1 and +1"
             )
-        values = checks.values_of(array)
-        if values is not None and values.size and array.dtype != bool:
-            least, most = float(values.min()), float(values.max())
-            if not (least >= -checks.ROUNDING and most <= 1 + checks.ROUNDING):
-                advice = f"; {name} > 0 makes booleans" if least == -1 else ""
-                raise ValueError(
-                    f"{name}: found {checks.span(least, most)}, accepted are booleans "
-                    f"or numbers in [0, 1]{advice}"
-                )
+        extent = checks.extent_of(array) if array.dtype != bool else None
+        if extent and not checks.within(extent, 0.0, 1.0):
+            advice = f"; {name} > 0 makes booleans" if extent[0] == -1 else ""
+            raise ValueError(
+                f"{name}: found {checks.span(*extent)}, accepted are booleans or "
+                f"numbers in [0, 1]{advice}"
+            )
         return jnp.asarray(array, jnp.float32)
 
     return form
@@ -266,8 +209,7 @@ def flags(dims: str) -> Form:
     """Booleans: which pairs are similar, or what counts."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = checks.array_of(name, found)
-        sizes.match(name, array.shape, dims)
+        array = _shaped(name, found, sizes, dims)
         if array.dtype != bool:
             raise ValueError(
                 f"{name}: found {array.dtype}, accepted are booleans; {name} > 0 makes "
@@ -324,8 +266,7 @@ def image(*, moved: bool = False) -> Form:
     """
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = checks.array_of(name, found)
-        sizes.match(name, array.shape, "H W ch")
+        array = _shaped(name, found, sizes, "H W ch")
         height, width, channels = array.shape
         if height in (1, 3, 4) and width > 4 and channels > 4:
             raise ValueError(
@@ -354,16 +295,13 @@ def angle(dims: str = "") -> Form:
     """Radians, in [-pi, pi], which is every rotation there is."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = checks.array_of(name, found)
-        sizes.match(name, array.shape, dims)
-        values = checks.values_of(array)
-        if values is not None and values.size:
-            least, most = float(values.min()), float(values.max())
-            if not max(-least, most) <= math.pi + checks.ROUNDING:
-                raise ValueError(
-                    f"{name}: found {checks.span(least, most)}, accepted are radians "
-                    f"in [-pi, pi]; jnp.deg2rad makes them of degrees"
-                )
+        array = _shaped(name, found, sizes, dims)
+        extent = checks.extent_of(array)
+        if extent and not checks.within(extent, -math.pi, math.pi):
+            raise ValueError(
+                f"{name}: found {checks.span(*extent)}, accepted are radians in "
+                "[-pi, pi]; jnp.deg2rad makes them of degrees"
+            )
         return checks.floating(array)
 
     return form
@@ -373,8 +311,7 @@ def places(dims: str) -> Form:
     """Whole numbers that say which row or pixel."""
 
     def form(name: str, found: Any, sizes: Sizes) -> jax.Array:
-        array = checks.array_of(name, found)
-        sizes.match(name, array.shape, dims)
+        array = _shaped(name, found, sizes, dims)
         if not jnp.issubdtype(array.dtype, jnp.integer):
             raise ValueError(
                 f"{name}: found {array.dtype}, accepted are whole numbers; "

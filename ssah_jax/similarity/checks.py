@@ -10,7 +10,7 @@ import numpy as np
 # Fewer real numbers may be of one sign by chance.
 _MANY, _LONG = 64, 8
 ROUNDING = 1e-3
-"""What rounding may add to a number in [0, 1]."""
+"""What rounding may add to a number of a known range."""
 
 
 def check_not_bits(name: str, values: np.ndarray) -> None:
@@ -257,6 +257,19 @@ def values_of(array: Any) -> np.ndarray | None:
     return values.astype(np.float32) if narrow else values
 
 
+def extent_of(array: Any) -> tuple[float, float] | None:
+    """The least and the most value; None without any, or where none is at hand."""
+    values = values_of(array)
+    if values is None or not values.size:
+        return None
+    return float(values.min()), float(values.max())
+
+
+def within(extent: tuple[float, float], low: float, high: float) -> bool:
+    """Whether all lies between two numbers, but for rounding; NaN never does."""
+    return extent[0] >= low - ROUNDING and extent[1] <= high + ROUNDING
+
+
 def check_signed(name: str, array: Any) -> None:
     """Refuse unsigned numbers where the sign is the bit."""
     if jnp.issubdtype(array.dtype, jnp.unsignedinteger):
@@ -276,12 +289,9 @@ def floating(array: Any) -> jax.Array:
 def in_unit(name: str, array: Any, *, any_float: bool = False) -> jax.Array:
     """Floats in [0, 1], with `any_float` any; whole numbers are meant as bytes."""
     whole = jnp.issubdtype(array.dtype, jnp.integer) and array.ndim
-    values = values_of(array)
-    least, most = (0.0, 0.0)
-    if values is not None and values.size and not any_float:
-        least, most = float(values.min()), float(values.max())
-    if whole or not (least >= -ROUNDING and most <= 1 + ROUNDING):
-        found = f"{array.dtype}" if whole else span(least, most)
+    extent = (0.0, 0.0) if any_float else extent_of(array) or (0.0, 0.0)
+    if whole or not within(extent, 0.0, 1.0):
+        found = f"{array.dtype}" if whole else span(*extent)
         raise ValueError(
             f"{name}: found {found}, accepted are floats in [0, 1]; {name} / 255 makes "
             "them of bytes"
