@@ -11,9 +11,7 @@ Kept are the two latest checkpoints and the best of those saved with a metric.
 """
 
 import errno
-import functools
 import itertools
-import json
 import logging
 import math
 import os
@@ -37,63 +35,30 @@ from orbax.checkpoint.checkpoint_managers import (
 )
 
 from ssah_jax.run import processes
+from ssah_jax.run.checkpoint_digest import (
+    DIGEST,
+    METRIC,
+    CheckpointError,
+    DamagedCheckpoint,
+    damaged_metrics,
+    digest_of,
+    read_json,
+)
+from ssah_jax.run.quiet_orbax import QuietOrbax, drop_late_callbacks
 from ssah_jax.run.state_tree import KeyPath, by_path, description, first_mismatch
 
 State = TypeVar("State")
 Iterators = Mapping[str, grain.DatasetIterator]
-
-METRIC = "map"
-"""The name under which a checkpoint's metric is stored; higher is better."""
 
 _ROOM = 1 << 20
 """Bytes of a checkpoint beside its arrays, and some to spare."""
 
 _STATE = "state"
 _ITERATOR = "iterator_"
-_DIGEST = "digest"
 
 # What says nothing of the files. Orbax, its JSON and TensorStore raise all kinds of
 # others where files are not what they wrote, `Exception` itself among them.
 _NO_DAMAGE = (OSError, MemoryError, jax.errors.JaxRuntimeError)
-
-# Orbax warns of what the options below ask for on purpose.
-_EXPECTED_WARNINGS = (
-    "CheckpointManagerOptions.read_only=True",
-    "Given directory is read only",
-    "Requested `tracked_metric`; did not provide metrics.",
-)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, or is not one of the state it should be restored to."""
-
-
-class DamagedCheckpoint(CheckpointError):
-    """A checkpoint is not what was saved.
-
-    Attributes:
-        step: of it.
-    """
-
-    def __init__(self, directory: Path, step: int, reason: str) -> None:
-        """Says which, and why."""
-        super().__init__(f"{directory}: step {step} is damaged ({reason})")
-        self.step = step
-
-
-class _QuietOrbax(logging.Filter):
-    """Drops Orbax's progress reports and expected warnings, and nothing else."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether `record` is printed."""
-        if "orbax" not in Path(record.pathname).parts:
-            return True
-        # What broke a save, or a thread of it, is raised by the next one, or by `wait`.
-        if record.exc_info or "_SignalingThread" in str(record.msg):
-            return False
-        return record.levelno >= logging.WARNING and not str(record.msg).startswith(
-            _EXPECTED_WARNINGS
-        )
 
 
 class Checkpoints(AbstractContextManager["Checkpoints"]):
@@ -110,11 +75,11 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         self._directory = Path(directory).absolute()
         self._read_only = read_only
         self._broken = False
-        self._quiet = _QuietOrbax()
+        self._quiet = QuietOrbax()
         logging.getLogger("absl").addFilter(self._quiet)
-        _drop_late_callbacks()
+        drop_late_callbacks()
         try:
-            for step in self._damaged_metrics():
+            for step in damaged_metrics(self._directory):
                 self._set_aside(DamagedCheckpoint(self._directory, step, "its metric"))
             self._manager = ocp.CheckpointManager(
                 self._directory, options=_options(read_only, async_save)
@@ -124,10 +89,6 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
             raise
 
     def __exit__(self, *error: object) -> None:
-        """Waits for the save in progress, then closes."""
-        self.close()
-
-    def close(self) -> None:
         """Waits for the save in progress and frees the threads behind it."""
         try:
             with self._disk_errors():
@@ -244,19 +205,15 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
             # Not Grain's own handler, which keeps a file for each process and so
             # fixes their number: positions are those of the global batch.
             items[_ITERATOR + name] = ocp.args.JsonSave(position)
-        ranked = metric is not None and math.isfinite(metric)
-        digest = {
-            "tree": description(tree),
-            "state": processes.digest(state),
-            "iterators": positions,
-            METRIC: float(metric) if metric is not None and ranked else None,
-        }
-        items[_DIGEST] = ocp.args.JsonSave(digest)
+        if metric is not None:
+            metric = float(metric) if math.isfinite(metric) else None
+        digest = digest_of(state, tree, positions, metric)
+        items[DIGEST] = ocp.args.JsonSave(digest)
         with self._disk_errors():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(**items),
-                metrics={METRIC: float(metric)} if ranked else None,  # type: ignore[arg-type]
+                metrics=None if metric is None else {METRIC: metric},
                 # Saving has no interval here: the caller has decided.
                 force=True,
             )
@@ -290,7 +247,8 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         self.wait()
         step = self._existing(step)
         folder = self._directory / str(step)
-        for name in iterators or ():
+        iterators = iterators or {}
+        for name in iterators:
             if not (folder / (_ITERATOR + name)).exists():
                 present = sorted(
                     path.name.removeprefix(_ITERATOR)
@@ -302,9 +260,8 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
                     f"it holds {present}"
                 )
         wanted = by_path(state_like)
-        names = tuple(iterators or ())
         try:
-            restored = self._read(step, folder, wanted, names)
+            restored = self._read(step, folder, wanted, tuple(iterators))
         except CheckpointError:
             raise
         except FileNotFoundError as error:
@@ -317,7 +274,7 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         except Exception as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split()):.80}"
             raise DamagedCheckpoint(self._directory, step, said) from error
-        for name, iterator in (iterators or {}).items():
+        for name, iterator in iterators.items():
             iterator.set_state(restored[_ITERATOR + name])
         leaves = by_path(restored[_STATE])
         return jax.tree.unflatten(
@@ -325,15 +282,19 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         )
 
     def _read(
-        self, step: int, folder: Path, wanted: Mapping[KeyPath, Any], names: Any
+        self,
+        step: int,
+        folder: Path,
+        wanted: Mapping[KeyPath, Any],
+        names: tuple[str, ...],
     ) -> Any:
         """State and positions of iterators, once seen to be those saved."""
         # Before restoring: Orbax would report a mismatch only after starting its
         # threads, in several pages.
         stored = by_path(ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree)
         digest = None
-        if (folder / _DIGEST).is_dir():
-            digest = _read_json(folder / _DIGEST)
+        if (folder / DIGEST).is_dir():
+            digest = read_json(folder / DIGEST)
             if digest["tree"] != description(stored):
                 raise DamagedCheckpoint(self._directory, step, "its tree")
         if mismatch := first_mismatch(stored, wanted):
@@ -388,26 +349,6 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
             file=sys.stderr,
         )
 
-    def _damaged_metrics(self) -> Iterator[int]:
-        """Steps whose metric is not that saved: they might be taken for the best."""
-        if not self._directory.is_dir():
-            return
-        names = [path.name for path in self._directory.iterdir()]
-        for step in sorted(int(name) for name in names if name.isdecimal()):
-            folder = self._directory / str(step)
-            try:
-                saved = _read_json(folder / _DIGEST)[METRIC]
-                found = None
-                if (folder / "metrics").is_dir():
-                    found = _read_json(folder / "metrics", "metrics")[METRIC]
-            except FileNotFoundError:
-                continue  # half removed, or of an earlier version
-            except (ValueError, LookupError, TypeError):
-                yield step
-            else:
-                if saved != found:
-                    yield step
-
     def _existing(self, step: int | None) -> int:
         """Returns `step`, or the latest for None, once sure that it is there."""
         steps = self.all_steps()
@@ -460,27 +401,6 @@ def _options(read_only: bool, async_save: bool) -> ocp.CheckpointManagerOptions:
         cleanup_tmp_directories=True,
         enable_async_checkpointing=async_save,
     )
-
-
-@functools.cache
-def _drop_late_callbacks() -> None:
-    """Keep TensorStore's threads from telling, in a page, what was raised already.
-
-    What fails ends Orbax's event loop while other reads or writes are under way.
-    """
-    before = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        late = isinstance(unraisable.exc_value, RuntimeError)
-        if not late or str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    sys.unraisablehook = hook
-
-
-def _read_json(folder: Path, name: str = "metadata") -> Any:
-    """What Orbax's handler of JSON wrote."""
-    return json.loads((folder / name).read_text())
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -22,7 +22,8 @@ from ssah_jax.cli import prepare as prepare_command
 from ssah_jax.cli.encoders import check_encoder
 from ssah_jax.config import Config, ConfigError, from_config_dict
 from ssah_jax.config.fields import walk
-from ssah_jax.run.checkpointing import CheckpointError, open_checkpoints
+from ssah_jax.run.checkpoint_digest import CheckpointError
+from ssah_jax.run.checkpointing import open_checkpoints
 from ssah_jax.run.experiment import load_source
 from ssah_jax.run.warm_start import load_backbone
 from ssah_jax.run.workdir import WorkdirError, write_atomically

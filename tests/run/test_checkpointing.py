@@ -18,7 +18,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ssah_jax.run.checkpointing import CheckpointError, Checkpoints, open_checkpoints
+from ssah_jax.run.checkpoint_digest import CheckpointError
+from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.types import AlignmentState, PaceState, TrainState
 
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))

@@ -13,11 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssah_jax.run.checkpointing import (
-    CheckpointError,
-    DamagedCheckpoint,
-    open_checkpoints,
-)
+from ssah_jax.run.checkpoint_digest import CheckpointError, DamagedCheckpoint
+from ssah_jax.run.checkpointing import open_checkpoints
 
 STATE = {"w": jnp.arange(6.0).reshape(2, 3), "step": jnp.int32(0)}
 
