@@ -19,7 +19,8 @@ from ssah_jax.cli.several import add_processes
 if TYPE_CHECKING:
     from ssah_jax.config import Config
     from ssah_jax.run.experiment import Experiment
-    from ssah_jax.run.workdir import ModelInfo, Workdir
+    from ssah_jax.run.model_info import ModelInfo
+    from ssah_jax.run.workdir import Workdir
     from ssah_jax.types import TrainState
 
 _TOLERANCE = 1e-3

@@ -20,7 +20,8 @@ from ssah_jax import config as config_lib
 from ssah_jax.config import Config
 from ssah_jax.data.images import printable
 from ssah_jax.networks.pretrained import locate, read_tensors, write_tensors
-from ssah_jax.run.workdir import ModelInfo, is_pushed
+from ssah_jax.run.model_info import ModelInfo
+from ssah_jax.run.workdir import is_pushed
 from ssah_jax.types import Params
 
 _ENTRY = "ssah_encoder"

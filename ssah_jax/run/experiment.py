@@ -34,7 +34,7 @@ from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.features import read_feature_info, source_digest
 from ssah_jax.data.understanding import Understanding, understand
 from ssah_jax.networks.weight_tables import CONVERTIBLE
-from ssah_jax.run.workdir import FrozenBackbone, ModelInfo
+from ssah_jax.run.model_info import FrozenBackbone, ModelInfo
 
 _FOLDERS_MEASURE: Final = (
     "folders are taken for classes, to measure by; data.labels=none if they are none"

@@ -13,10 +13,11 @@ from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.run import parallel, processes
 from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
 from ssah_jax.run.experiment import Experiment, check_devices, iterate, spread_labels
+from ssah_jax.run.model_info import ModelInfo
 from ssah_jax.run.other_sets import start_from
 from ssah_jax.run.train_state import init_state
 from ssah_jax.run.warm_start import load_backbone
-from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError
+from ssah_jax.run.workdir import Workdir, WorkdirError
 from ssah_jax.types import TrainState
 
 

@@ -16,8 +16,9 @@ from ssah_jax.data import DataError, ImageSequence, SkippedImages, Source, Split
 from ssah_jax.data.source import AnyImage
 from ssah_jax.data.understanding import understand
 from ssah_jax.run.experiment import Experiment, load_source
+from ssah_jax.run.model_info import ModelInfo
 from ssah_jax.run.run_encoder import load_encoder
-from ssah_jax.run.workdir import ModelInfo, Workdir, WorkdirError
+from ssah_jax.run.workdir import Workdir, WorkdirError
 from ssah_jax.types import TrainState
 
 _LISTS = ("train.txt", "test.txt", "database.txt")

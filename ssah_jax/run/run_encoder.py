@@ -25,7 +25,8 @@ from ssah_jax.run.encoder_file import (
 from ssah_jax.run.features import Extractor, compute_features, load_extractor
 from ssah_jax.run.frozen_features import BATCH
 from ssah_jax.run.image_encoder import Codes, CodesAndFeatures, ImageEncoder
-from ssah_jax.run.workdir import FrozenBackbone, ModelInfo, Workdir
+from ssah_jax.run.model_info import FrozenBackbone, ModelInfo
+from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import HashOutputs, TrainState
 
 
