@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssah_jax.retrieval.code_files import CodeSet, Stamp, read_table, stamps_of
+from ssah_jax.retrieval.code_columns import Stamp, stamps_of
+from ssah_jax.retrieval.code_files import CodeSet, read_table
 from ssah_jax.retrieval.code_writer import PART_ROWS, CodeWriter
 from ssah_jax.retrieval.feature_files import KeptFeatures, KeptWriter
 from ssah_jax.retrieval.files import CodeFileError, one_line

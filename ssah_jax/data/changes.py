@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ssah_jax.data.encoded import image_files
 from ssah_jax.data.source import DataError
-from ssah_jax.retrieval.code_files import DIGEST_BYTES, Stamp
+from ssah_jax.retrieval.code_columns import DIGEST_BYTES, Stamp
 
 _COARSE_NS: Final = 2_000_000_000
 """The coarsest step of a file system's clock: FAT's."""

@@ -1,4 +1,4 @@
-r"""Codes on disk: the layout of their Parquet files, and reading them.
+"""Codes on disk: the layout of their Parquet files, and reading them.
 
 A file of codes has one row an image:
 
@@ -7,31 +7,26 @@ A file of codes has one row an image:
 | `id` | string | what the image is called; unique |
 | `code` | fixed_size_binary(ceil(K / 8)) | bit order of `ssah_jax.retrieval.codes` |
 | `labels` | list<string>, nullable | names of what it shows; null where not known |
-| `size`, `modified`, `digest` | nullable | of the file encoded: see `Stamp` |
+| `size`, `modified`, `digest` | nullable | of the file encoded: `code_columns.Stamp` |
 
 and says in its metadata `ssah.version` (of this layout), `ssah.bits` (K),
 `ssah.fingerprint` (of the encoder: codes of two encoders are not comparable) and
 `ssah.sha256` (of all of it: a damaged file is never taken for what was written).
-
-Parquet strings are UTF-8, names of files need not be: a byte that is none reaches
-Python as a lone surrogate and is stored as text, `\udcff` for the byte 0xff, as Python
-prints it. Where such text occurs by itself the backslashes before it are doubled, so
-that every id comes back as it was; all other ids are stored as they are.
 """
 
 import dataclasses
-import functools
 import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from ssah_jax.retrieval.code_columns import DIGEST_BYTES, from_text_columns
 from ssah_jax.retrieval.files import (
     CodeFileError,
     PathLike,
@@ -47,29 +42,6 @@ VERSION: Final = "2"
 
 # A row has an id of its own: no file holds many more rows than bytes.
 _MOST_ROWS_A_BYTE: Final = 8
-
-_TO_TEXT: Final = re.compile(r"(\\*)([\ud800-\udfff]|ud[89a-f][0-9a-f]{2})")
-_FROM_TEXT: Final = re.compile(r"(\\+)(ud[89a-f][0-9a-f]{2})")
-
-Labels = Sequence[Sequence[str] | None]
-
-DIGEST_BYTES: Final = 16
-"""Of BLAKE2b, in `Stamp`."""
-
-
-class Stamp(NamedTuple):
-    """What an image's file was when it was encoded, to tell whether it still is.
-
-    Attributes:
-        size: in bytes.
-        modified: nanoseconds since 1970, as the file system says; -1 where the file was
-            so new that another change could have left the same time.
-        digest: BLAKE2b of the content, `DIGEST_BYTES` long.
-    """
-
-    size: int
-    modified: int
-    digest: bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -193,63 +165,6 @@ def pack_codes(
     return np.packbits(checks.bits_of("codes", codes), axis=1)
 
 
-def text_columns(ids: Sequence[str], labels: Labels | None) -> dict[str, list[Any]]:
-    """Ids and labels as Arrow takes them.
-
-    Args:
-        ids: N names.
-        labels: of each, None for one whose labels are not known; None where none are.
-
-    Returns:
-        Columns `id` and `labels`, of text that UTF-8 can hold.
-    """
-    rows = [None] * len(ids) if labels is None else labels
-    return {
-        "id": [_to_text(name) for name in ids],
-        "labels": [None if row is None else [*map(_to_text, row)] for row in rows],
-    }
-
-
-def from_text_columns(
-    table: Any,
-) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...] | None]:
-    """The inverse of `text_columns`.
-
-    Args:
-        table: an Arrow table with these columns; `labels` may be absent.
-
-    Returns:
-        Ids and labels, as in `CodeSet`.
-    """
-    ids = tuple(map(_from_text, table["id"].to_pylist()))
-    if "labels" not in table.column_names or table["labels"].null_count == len(ids):
-        return ids, None
-    # Few names, many rows: each is looked at once, and is one object.
-    text = functools.cache(_from_text)
-    rows = table["labels"].to_pylist()
-    return ids, tuple(tuple(map(text, row or ())) for row in rows)
-
-
-def _to_text(name: str) -> str:
-    return _TO_TEXT.sub(
-        lambda match: (
-            2 * match[1]
-            + (match[2] if len(match[2]) > 1 else f"\\u{ord(match[2]):04x}")
-        ),
-        name,
-    )
-
-
-def _from_text(text: str) -> str:
-    return _FROM_TEXT.sub(
-        lambda match: (
-            match[1][: len(match[1]) // 2]
-            + (chr(int(match[2][1:], 16)) if len(match[1]) % 2 else match[2])
-        ),
-        text,
-    )
-
-
 def first_repeated(ids: Iterable[str]) -> str:
     """The first that was there before; there must be one."""
     seen: set[str] = set()
@@ -352,24 +267,31 @@ def _code_set(table: Any, bits: int, fingerprint: str) -> CodeSet:
     return CodeSet(ids, packed, bits, fingerprint, labels)
 
 
-def read_header(path: Path) -> tuple[int, str]:
-    """Bits and fingerprint of a file of codes, without its rows.
-
-    Raises:
-        CodeFileError: it is absent, damaged or something else.
-    """
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, int, str]]:
+    """A file of codes, its bits and fingerprint; whatever is wrong is one line."""
     import pyarrow as pa
 
     try:
         with open(path, "rb") as file:
             parquet = open_parquet(file, path.stat().st_size)
-            return _check_schema(path, parquet.schema_arrow)
+            yield parquet, *_check_schema(path, parquet.schema_arrow)
     except CodeFileError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise unusable(
             path, error, "a file of codes, as `ssah encode` writes"
         ) from error
+
+
+def read_header(path: Path) -> tuple[int, str]:
+    """Bits and fingerprint of a file of codes, without its rows.
+
+    Raises:
+        CodeFileError: it is absent, damaged or something else.
+    """
+    with _opened(path) as (_, bits, fingerprint):
+        return bits, fingerprint
 
 
 def read_file(path: Path) -> CodeSet:
@@ -379,13 +301,8 @@ def read_file(path: Path) -> CodeSet:
 
 def read_table(path: Path) -> tuple[Any, CodeSet]:
     """One file, as Arrow has it and as codes."""
-    import pyarrow as pa
-
-    try:
-        with open(path, "rb") as file:
-            parquet = open_parquet(file, path.stat().st_size)
-            bits, fingerprint = _check_schema(path, parquet.schema_arrow)
-            table = parquet.read(schema(bits, "").names)
+    with _opened(path) as (parquet, bits, fingerprint):
+        table = parquet.read(schema(bits, "").names)
         for name in ("id", "code"):
             if table[name].null_count:
                 raise CodeFileError(
@@ -402,30 +319,6 @@ def read_table(path: Path) -> tuple[Any, CodeSet]:
                 "that it says), expected what `ssah encode` wrote; encode again"
             )
         return table, found
-    except CodeFileError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise unusable(
-            path, error, "a file of codes, as `ssah encode` writes"
-        ) from error
-
-
-def stamps_of(table: Any) -> list[Stamp | None]:
-    """What is known of each row's file, of a table of `read_table`."""
-    columns = [table[name].to_pylist() for name in Stamp._fields]
-    return [
-        None if row[0] is None else Stamp._make(row)
-        for row in zip(*columns, strict=True)
-    ]
-
-
-def stamp_columns(stamps: Sequence[Stamp | None]) -> dict[str, list[Any]]:
-    """Stamps as Arrow takes them: the columns `size`, `modified` and `digest`."""
-    empty = (None,) * len(Stamp._fields)
-    rows = [empty if stamp is None else stamp for stamp in stamps]
-    return {
-        name: [row[column] for row in rows] for column, name in enumerate(Stamp._fields)
-    }
 
 
 def _check_schema(path: Path, theirs: Any) -> tuple[int, str]:

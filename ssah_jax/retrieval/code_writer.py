@@ -11,17 +11,19 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from ssah_jax.retrieval.code_files import (
+from ssah_jax.retrieval.code_columns import (
     Labels,
     Stamp,
+    stamp_columns,
+    stamps_of,
+    text_columns,
+)
+from ssah_jax.retrieval.code_files import (
     first_repeated,
     pack_codes,
     read_file,
     read_table,
     schema,
-    stamp_columns,
-    stamps_of,
-    text_columns,
     writing,
 )
 from ssah_jax.retrieval.files import (

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int64, Shaped
 
-from ssah_jax.retrieval.code_files import from_text_columns, text_columns
+from ssah_jax.retrieval.code_columns import from_text_columns, text_columns
 from ssah_jax.retrieval.files import CodeFileError, PathLike, one_line, unusable
 
 STORED: Final = ("float16", "int8")

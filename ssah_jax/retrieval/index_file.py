@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ssah_jax.retrieval.code_files import from_text_columns, open_parquet, text_columns
+from ssah_jax.retrieval.code_columns import from_text_columns, text_columns
+from ssah_jax.retrieval.code_files import open_parquet
 from ssah_jax.retrieval.files import (
     CodeFileError,
     PathLike,

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssah_jax.data import ImageSequence, SkippedImages, eval_batches
-from ssah_jax.retrieval.code_files import Stamp
+from ssah_jax.retrieval.code_columns import Stamp
 from ssah_jax.run.features import Extractor, compute_features, feature_width
 
 BATCH = 64

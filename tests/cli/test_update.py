@@ -12,12 +12,8 @@ from search_cases import call, mistake, old_photos
 
 from ssah_jax.cli import encode as encode_lib
 from ssah_jax.data.changes import file_states, find_changes
-from ssah_jax.retrieval.code_files import (
-    Stamp,
-    read_codes,
-    read_table,
-    stamps_of,
-)
+from ssah_jax.retrieval.code_columns import Stamp, stamps_of
+from ssah_jax.retrieval.code_files import read_codes, read_table
 from ssah_jax.run.run_encoder import RunEncoder
 
 

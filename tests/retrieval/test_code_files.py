@@ -16,6 +16,7 @@ from ssah_jax.retrieval import (
     CodeFileError,
     CodeSet,
     CodeWriter,
+    code_columns,
     code_files,
     read_codes,
     shard_path,
@@ -73,9 +74,9 @@ NAMES = st.text(
 @settings(max_examples=300, deadline=None)
 @given(NAMES)
 def test_text_of_any_name(name):
-    text = code_files._to_text(name)
+    text = code_columns._to_text(name)
     text.encode()
-    assert code_files._from_text(text) == name
+    assert code_columns._from_text(text) == name
 
 
 def test_names_that_are_not_utf8_survive(tmp_path):
