@@ -95,7 +95,9 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.data.understanding import understand
     from ssah_jax.run.evaluators import versions
     from ssah_jax.run.experiment import load_source
-    from ssah_jax.run.features import ViewRecipe, load_extractor, write_features
+    from ssah_jax.run.extractor import load_extractor
+    from ssah_jax.run.features import write_features
+    from ssah_jax.run.view_recipe import ViewRecipe
 
     for name, found, least in (
         ("--batch", options.batch, 1),

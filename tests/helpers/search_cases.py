@@ -16,7 +16,7 @@ from ssah_jax.cli.found import Hit, QueryResult
 from ssah_jax.config import from_config_dict
 from ssah_jax.networks.weight_tables import WeightsError
 from ssah_jax.run import encoder, frozen_encoder
-from ssah_jax.run.features import Extractor, load_extractor
+from ssah_jax.run.extractor import Extractor, load_extractor
 from ssah_jax.run.run_encoder import RunEncoder, load_encoder
 from ssah_jax.run.workdir import Workdir
 from ssah_jax.types import TrainState

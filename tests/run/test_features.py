@@ -17,17 +17,16 @@ from ssah_jax.data import (
     DataError,
     SkippedImages,
     eval_batches,
+    feature_writer,
     features_source,
     in_memory,
 )
-from ssah_jax.data import features as store
+from ssah_jax.data.feature_writer import FeatureWriter
+from ssah_jax.data.features import read_feature_info
 from ssah_jax.networks.pretrained import WeightsError
-from ssah_jax.run.features import (
-    ViewRecipe,
-    compute_features,
-    extract,
-    load_extractor,
-)
+from ssah_jax.run.extractor import extract, load_extractor
+from ssah_jax.run.features import compute_features
+from ssah_jax.run.view_recipe import ViewRecipe
 
 
 def tree_of(path: Path) -> dict[str, bytes]:
@@ -92,14 +91,14 @@ class Stopped(Exception):
 
 def stop_after(monkeypatch, rows: int) -> None:
     """Make writing raise once so many rows are there."""
-    whole = store.FeatureWriter.write
+    whole = FeatureWriter.write
 
     def write(self, *arguments):
         if self.rows >= rows:
             raise Stopped
         whole(self, *arguments)
 
-    monkeypatch.setattr(store.FeatureWriter, "write", write)
+    monkeypatch.setattr(FeatureWriter, "write", write)
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -111,10 +110,8 @@ def test_interrupted_writing_ends_with_the_same_files(
     with monkeypatch.context() as context:
         stop_after(context, 16)
         if not saved:  # A kill: only what was noted before counts.
-            context.setattr(store, "_ROWS", 16)
-            context.setattr(
-                store.FeatureWriter, "__exit__", lambda w, *_: w._file.close()
-            )
+            context.setattr(feature_writer, "_ROWS", 16)
+            context.setattr(FeatureWriter, "__exit__", lambda w, *_: w._file.close())
         with pytest.raises(Stopped):
             write(source, out, batch_size=8)
     assert not out.exists()
@@ -170,9 +167,9 @@ def test_features_of_something_else_are_refused(
 
 def test_another_data_set_or_backbone_is_refused(few):
     with pytest.raises(DataError, match="another backbone"):
-        origin = store.read_feature_info(few).origin
+        origin = read_feature_info(few).origin
         other = dataclasses.replace(origin, backbone="alexnet")
-        store.FeatureWriter(few, data_set(20), other, width=WIDTH)
+        FeatureWriter(few, data_set(20), other, width=WIDTH)
     source = data_set(20)
     with pytest.raises(DataError, match="another stored: found 'float16'"):
         write(source, few, stored="float32")
@@ -237,7 +234,7 @@ def test_unreadable_images_stay_so(few, tmp_path, monkeypatch, interrupted):
                 write(source, tmp_path / "f", batch_size=8, max_skipped=0.1)
     write(source, tmp_path / "f", batch_size=8, max_skipped=0.1)
     found = features_source(tmp_path / "f")
-    assert list(store.read_feature_info(tmp_path / "f").unreadable) == bad
+    assert list(read_feature_info(tmp_path / "f").unreadable) == bad
     skipped = SkippedImages(num_images=40, max_share=1.0)
     options = {"batch_size": 40, "skipped": skipped}
     batch, readable = next(eval_batches(found.images, np.arange(40), **options))

@@ -15,7 +15,7 @@ from ssah_jax.retrieval import CodeFileError, CodeSet, load_index
 from ssah_jax.retrieval import index as index_lib
 from ssah_jax.retrieval.binarisers import Binariser
 from ssah_jax.run import encoder as encoder_lib
-from ssah_jax.run.features import load_extractor
+from ssah_jax.run.extractor import load_extractor
 from ssah_jax.run.frozen_encoder import sample_of
 
 RNG = np.random.default_rng(0)

@@ -34,9 +34,10 @@ from ssah_jax.run import (
 )
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.experiment import images_to_show, prepare
-from ssah_jax.run.features import ViewRecipe, load_extractor
+from ssah_jax.run.extractor import load_extractor
 from ssah_jax.run.report.gallery import write_gallery
 from ssah_jax.run.report.run_page import write_report
+from ssah_jax.run.view_recipe import ViewRecipe
 from ssah_jax.run.workdir import Workdir
 
 
