@@ -19,7 +19,8 @@ from jax import export
 from jaxtyping import Array, Float, UInt8
 
 from ssah_jax.method import steps
-from ssah_jax.run.onnx_graph import UntranslatableError, to_onnx
+from ssah_jax.run.onnx_graph import to_onnx
+from ssah_jax.run.onnx_nodes import UntranslatableError
 from ssah_jax.run.run_encoder import RunEncoder
 
 PLATFORMS = ("cpu", "cuda", "tpu")

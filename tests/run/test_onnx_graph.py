@@ -9,7 +9,8 @@ from narrow_backbones import NARROW, shapes
 from quick_cases import slow_but
 
 from ssah_jax.networks.backbones import build_backbone
-from ssah_jax.run.onnx_graph import UntranslatableError, to_onnx
+from ssah_jax.run.onnx_graph import to_onnx
+from ssah_jax.run.onnx_nodes import UntranslatableError
 
 SIDES = {"vit_s14": 42, "alexnet": 67, "vgg_f": 67}
 OTHERS = {
