@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.run.other_sets import find_data
     from ssah_jax.run.overview import overview
     from ssah_jax.run.results import is_finished
-    from ssah_jax.run.trackers import read_words
+    from ssah_jax.run.tracker_kinds import read_words
     from ssah_jax.run.workdir import Workdir
 
     with ExitStack() as stack:

@@ -34,8 +34,8 @@ def train(run: Run, *, log: Sequence[str] = ()) -> dict[str, Any] | None:
 
     Args:
         run: an open one.
-        log: words of `trackers.KINDS`, which the first process tells as well what it
-            writes.
+        log: words of `tracker_kinds.KINDS`, which the first process tells as well what
+            it writes.
 
     Returns:
         What results.json holds; None if a signal ended training early, after a

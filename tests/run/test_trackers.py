@@ -11,7 +11,7 @@ from small_runs import config
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from ssah_jax import cli
-from ssah_jax.run import opening, trackers, train_lib
+from ssah_jax.run import opening, tracker_kinds, trackers, train_lib
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.report.pictures import draw_picture
 from ssah_jax.run.workdir import Workdir
@@ -57,7 +57,9 @@ class Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch):
-    monkeypatch.setitem(trackers.KINDS, "recorder", trackers._Kind(Recorder, "json"))
+    monkeypatch.setitem(
+        tracker_kinds.KINDS, "recorder", tracker_kinds._Kind(Recorder, "json")
+    )
     monkeypatch.setattr(Recorder, "told", [])
     return Recorder
 
@@ -120,10 +122,10 @@ def test_one_that_fails_is_left_out_with_one_warning(
 
 
 def test_words(monkeypatch, capsys, tmp_path):
-    assert trackers.read_words("") == ()
-    assert trackers.read_words(" tensorboard,,tensorboard") == ("tensorboard",)
-    absent = trackers._Kind(Recorder, "no_such_package")
-    monkeypatch.setitem(trackers.KINDS, "wandb", absent)
+    assert tracker_kinds.read_words("") == ()
+    assert tracker_kinds.read_words(" tensorboard,,tensorboard") == ("tensorboard",)
+    absent = tracker_kinds._Kind(Recorder, "no_such_package")
+    monkeypatch.setitem(tracker_kinds.KINDS, "wandb", absent)
     words = ["train", "--config=digits", f"--workdir={tmp_path / 'run'}"]
     for given, said in (
         ("tensorbord", "--log: found 'tensorbord', accepted are tensorboard, wandb, "),
