@@ -7,7 +7,8 @@ from ssah_jax.config.constraints import at_least, between, either, more_than, on
 from ssah_jax.config.fields import field, rule, wrong
 from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.images import RESIZES
-from ssah_jax.data.protocols import ON_LEAK, PROTOCOLS
+from ssah_jax.data.protocols import PROTOCOLS
+from ssah_jax.data.splitting import ON_LEAK
 from ssah_jax.data.unlabelled import Labels
 
 

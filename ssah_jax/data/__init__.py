@@ -8,10 +8,10 @@ from ssah_jax.data.lists import image_lists
 from ssah_jax.data.memory import in_memory
 from ssah_jax.data.nus_wide import nus_wide_source
 from ssah_jax.data.pipeline import TrainIterator, eval_batches, train_iterator
-from ssah_jax.data.protocols import make_split
 from ssah_jax.data.reading import SkippedImages
 from ssah_jax.data.source import DataError, ImageSequence, Source
 from ssah_jax.data.splits import Split, find_leaks, split_from_json, split_to_json
+from ssah_jax.data.splitting import make_split
 from ssah_jax.data.table import image_table
 from ssah_jax.data.tfds import tfds_source
 

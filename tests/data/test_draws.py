@@ -14,7 +14,8 @@ from label_sources import (
     train_and_test,
 )
 
-from ssah_jax.data.protocols import PROTOCOLS, make_split
+from ssah_jax.data.protocols import PROTOCOLS
+from ssah_jax.data.splitting import make_split
 
 
 def test_the_seed_decides(toy):

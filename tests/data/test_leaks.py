@@ -8,9 +8,9 @@ import pytest
 from label_sources import FIELDS, NO_LEAKS, SIZES
 
 from ssah_jax.data.bundled import idx_directory
-from ssah_jax.data.protocols import make_split
 from ssah_jax.data.source import DataError
 from ssah_jax.data.splits import find_leaks
+from ssah_jax.data.splitting import make_split
 
 FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
 

@@ -18,7 +18,8 @@ from label_sources import (
     train_and_test,
 )
 
-from ssah_jax.data.protocols import PROTOCOLS, make_split
+from ssah_jax.data.protocols import PROTOCOLS
+from ssah_jax.data.splitting import make_split
 
 
 @hypothesis.given(data=st.data())

@@ -18,8 +18,8 @@ from label_sources import (
     train_and_test,
 )
 
-from ssah_jax.data.protocols import make_split
 from ssah_jax.data.source import consecutive_parts
+from ssah_jax.data.splitting import make_split
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from label_sources import (
     train_and_test,
 )
 
-from ssah_jax.data.protocols import PROTOCOLS, make_split
+from ssah_jax.data.protocols import PROTOCOLS
 from ssah_jax.data.splits import split_from_json, split_to_json
+from ssah_jax.data.splitting import make_split
 
 
 @pytest.mark.parametrize(

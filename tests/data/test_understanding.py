@@ -7,8 +7,8 @@ import pytest
 
 from ssah_jax.data.naming import look_alikes, part_of, twin_numbers
 from ssah_jax.data.near_copies import fingerprint, nearest_copies
-from ssah_jax.data.protocols import make_split
 from ssah_jax.data.source import DataError, Source
+from ssah_jax.data.splitting import make_split
 from ssah_jax.data.understanding import find_unanswerable, understand
 
 
