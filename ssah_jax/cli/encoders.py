@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ssah_jax.cli.arguments import as_images, as_path
 from ssah_jax.retrieval.files import find_files, one_line
 
-# As in ssah_jax.cli.encode.
+# As in ssah_jax.cli.encoding.
 if TYPE_CHECKING:
     import ssah_jax.run.image_encoder
 
@@ -16,6 +16,7 @@ BINARISERS = ("sign", "pca", "itq", "lsh", "random-rotation")
 """`ssah_jax.retrieval.binarisers.KINDS`, for --help."""
 
 _OF_BACKBONE = ("image_size", "resize", "binarise", "bits", "fit", "seed")
+"""What is accepted with `--backbone` alone."""
 
 
 def add_encoder(
@@ -70,9 +71,12 @@ def add_encoder(
         help="of the backbone: a file, hf:OWNER/NAME or torchvision:NAME (default: its "
         "own, downloaded; with --like and --model, where they were)",
     )
-    if not backbone:
-        return
-    group = parser.add_argument_group("of --backbone")
+    if backbone:
+        _add_of_backbone(parser.add_argument_group("of --backbone"))
+
+
+def _add_of_backbone(group: argparse._ArgumentGroup) -> None:
+    """Adds the arguments that make an encoder of a backbone; see `_OF_BACKBONE`."""
     group.add_argument(
         "--image-size",
         metavar="PIXELS",

@@ -141,22 +141,12 @@ def encode_images(
             if earlier.stays(names, labels):
                 seconds = time.monotonic() - started
                 return EncodeSummary(path, 0, 0, (), seconds, earlier.changes)
+        overwrite = overwrite or earlier is not None
         writer = stack.enter_context(
-            _open_writer(
-                encoder, path, names, states, overwrite=overwrite or bool(earlier)
-            )
+            _open_writer(encoder, path, names, states, overwrite=overwrite)
         )
-        resumed, kept = len(writer.done), None
-        if keep is not None:
-            kept = stack.enter_context(
-                KeptWriter(
-                    features_path(path),
-                    stored=keep,
-                    width=encoder.feature_width,
-                    fingerprint=encoder.fingerprint,
-                    rows=resumed,
-                )
-            )
+        resumed = len(writer.done)
+        kept = stack.enter_context(_open_kept(encoder, path, keep, rows=resumed))
         if earlier:
             resumed -= len(writer.done & earlier.changes.rows.keys())
             earlier.write_kept(writer, labels, before, kept)
@@ -273,6 +263,25 @@ def _open_writer(
     if outdated or not writer.done <= set(names):
         return open_writer(resume=False)
     return writer
+
+
+def _open_kept(
+    encoder: "ssah_jax.run.image_encoder.ImageEncoder",
+    path: Path,
+    keep: str | None,
+    *,
+    rows: int,
+) -> contextlib.AbstractContextManager[KeptWriter | None]:
+    """A writer of the features beside the codes, if they are kept, after `rows`."""
+    if keep is None:
+        return contextlib.nullcontext()
+    return KeptWriter(
+        features_path(path),
+        stored=keep,
+        width=encoder.feature_width,
+        fingerprint=encoder.fingerprint,
+        rows=rows,
+    )
 
 
 def _features_before(

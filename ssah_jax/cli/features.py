@@ -5,8 +5,14 @@ import dataclasses
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from ssah_jax.cli.arguments import as_path
+
+# As in ssah_jax.cli.encoding.
+if TYPE_CHECKING:
+    import ssah_jax.config
+    import ssah_jax.run.extractor
 
 STORED = ("float16", "float32")
 DTYPES = ("float32", "bfloat16")
@@ -95,7 +101,6 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.data.understanding import understand
     from ssah_jax.run.evaluators import versions
     from ssah_jax.run.experiment import load_source
-    from ssah_jax.run.extractor import load_extractor
     from ssah_jax.run.features import write_features
     from ssah_jax.run.view_recipe import ViewRecipe
 
@@ -113,18 +118,8 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(
                 "CONFIG: found the source features, accepted is one of images"
             )
-        hnet, data = config.hnet, config.data
-        weights = options.weights or hnet.weights or "default"
-        extractor = load_extractor(
-            options.backbone or hnet.backbone,
-            # A run on the features may look for it from elsewhere.
-            os.path.abspath(weights) if os.path.exists(weights) else weights,
-            image_size=(
-                hnet.image_size if options.image_size is None else options.image_size
-            ),
-            crop_size=data.crop_size,
-            dtype=options.dtype or hnet.dtype,
-        )
+        data = config.data
+        extractor = _load_extractor(options, config)
         recipe = ViewRecipe(options.views, config) if options.views > 1 else None
         if recipe is not None:
             recipe.check()
@@ -166,3 +161,23 @@ def run(options: argparse.Namespace) -> int:
         f"{seconds:.1f} s ({computed / seconds:.0f} a second): {where}"
     )
     return 0
+
+
+def _load_extractor(
+    options: argparse.Namespace, config: "ssah_jax.config.Config"
+) -> "ssah_jax.run.extractor.Extractor":
+    """The backbone of the options, where they are silent that of the configuration."""
+    from ssah_jax.run.extractor import load_extractor
+
+    hnet = config.hnet
+    weights = options.weights or hnet.weights or "default"
+    return load_extractor(
+        options.backbone or hnet.backbone,
+        # A run on the features may look for it from elsewhere.
+        os.path.abspath(weights) if os.path.exists(weights) else weights,
+        image_size=(
+            hnet.image_size if options.image_size is None else options.image_size
+        ),
+        crop_size=config.data.crop_size,
+        dtype=options.dtype or hnet.dtype,
+    )

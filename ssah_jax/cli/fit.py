@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ssah_jax.cli.encoders import model_path
 from ssah_jax.retrieval.files import one_line
 
-# As in ssah_jax.cli.encode.
+# As in ssah_jax.cli.encoding.
 if TYPE_CHECKING:
     import ssah_jax.run.frozen_encoder
 

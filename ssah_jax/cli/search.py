@@ -35,7 +35,7 @@ from ssah_jax.retrieval.index import Index, check_fingerprint, load_index
 from ssah_jax.retrieval.reranking import rerank
 from ssah_jax.retrieval.rows import among, matching
 
-# As in ssah_jax.cli.encode.
+# As in ssah_jax.cli.encoding.
 if TYPE_CHECKING:
     import ssah_jax.data.reading
     import ssah_jax.run.frozen_encoder
@@ -122,7 +122,6 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.images import printable
     from ssah_jax.data.reading import SkippedImages
-    from ssah_jax.run.workdir import write_atomically
 
     with setting_up():
         check_encoder(options)
@@ -173,20 +172,7 @@ def run(options: argparse.Namespace) -> int:
             f"{skipped.reasons[0]})"
         )
     if options.html:
-        from ssah_jax.cli.result_page import render
-
-        page = render(
-            results,
-            about=f"{len(index.ids)} images, {index.bits} bits, {index.kind} index",
-            root=None if options.root is None else Path(options.root),
-        )
-        try:
-            write_atomically(Path(options.html), page)
-        except OSError as error:
-            raise UserError(
-                f"{printable(options.html)}: cannot be written "
-                f"({error.strerror or error})"
-            ) from error
+        _write_page(options, index, results)
     for number, result in enumerate(results):
         if options.json:
             print(json.dumps(as_json(result)))
@@ -196,6 +182,28 @@ def run(options: argparse.Namespace) -> int:
     for line in [*repeated, *skipped.reasons]:
         print(line, file=sys.stderr)
     return 1 if skipped.reasons else 0
+
+
+def _write_page(
+    options: argparse.Namespace, index: Index, results: Sequence[QueryResult]
+) -> None:
+    """`--html`."""
+    from ssah_jax.cli.errors import UserError
+    from ssah_jax.cli.result_page import render
+    from ssah_jax.data.images import printable
+    from ssah_jax.run.workdir import write_atomically
+
+    page = render(
+        results,
+        about=f"{len(index.ids)} images, {index.bits} bits, {index.kind} index",
+        root=None if options.root is None else Path(options.root),
+    )
+    try:
+        write_atomically(Path(options.html), page)
+    except OSError as error:
+        raise UserError(
+            f"{printable(options.html)}: cannot be written ({error.strerror or error})"
+        ) from error
 
 
 def search_images(
@@ -238,12 +246,8 @@ def search_images(
     results = []
     # The encoder's own batch would be mostly filling.
     small = max(1, min(_BATCH, len(queries)))
-    batches: Any
-    if features is None:
-        batches = encoder.encode(images, skipped=skipped, batch_size=small)
-    else:
-        batches = encoder.encode_both(images, skipped=skipped, batch_size=small)
-    for rows, codes, *theirs in batches:
+    encode: Any = encoder.encode if features is None else encoder.encode_both
+    for rows, codes, *theirs in encode(images, skipped=skipped, batch_size=small):
         wanted = len(index.ids) if radius is not None else k * oversample
         distances, found = index.search(codes, wanted)
         # Filling where fewer were found is farther than any code.
@@ -256,7 +260,7 @@ def search_images(
             distances = distance_of(ordered, found, distances)
             found, near = ordered, ordered >= 0
         for row, query in enumerate(rows.tolist()):
-            there = near[row]
+            columns = (x[row, near[row]].tolist() for x in (distances, found, cosines))
             hits = tuple(
                 Hit(
                     rank=rank,
@@ -266,13 +270,7 @@ def search_images(
                     similarity=None if features is None else cosine,
                 )
                 for rank, (distance, image, cosine) in enumerate(
-                    zip(
-                        distances[row, there].tolist(),
-                        found[row, there].tolist(),
-                        cosines[row, there].tolist(),
-                        strict=True,
-                    ),
-                    start=1,
+                    zip(*columns, strict=True), start=1
                 )
             )
             results.append(QueryResult(queries[query], hits))

@@ -4,10 +4,15 @@ import argparse
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssah_jax.cli.arguments import add_config, as_path
 from ssah_jax.cli.errors import INTERRUPTED, UserError, setting_up
 from ssah_jax.cli.several import add_processes
+
+# As in ssah_jax.cli.encoding.
+if TYPE_CHECKING:
+    import ssah_jax.run.opening
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +72,6 @@ def run(options: argparse.Namespace) -> int:
         UserError: arguments, configuration, images or workdir do not fit.
         DataError: an image cannot be read.
     """
-    import jax
 
     from ssah_jax.cli.config_option import default_workdir, read_config
     from ssah_jax.run import checks, evaluators, opening, processes, train_lib
@@ -107,16 +111,9 @@ def run(options: argparse.Namespace) -> int:
             opened = stack.enter_context(
                 opening.open_run(experiment, workdir, start=start)
             )
-        begins = (
-            f" from step {int(opened.state.step)}" if int(opened.state.step) else ""
-        )
-        if missing := len(opened.experiment.source.missing):
-            begins += f", without {missing} images that are not there (missing.txt)"
-        if processes.several():
-            begins += f" in {jax.process_count()} processes"
         first = processes.is_first()
         if first:
-            print(f"{workdir.path}: training{begins}", file=sys.stderr)
+            print(f"{workdir.path}: training{_begins(opened)}", file=sys.stderr)
             print(*overview(opened, log=log), sep="\n", file=sys.stderr)
         if first and more:
             print(
@@ -142,3 +139,18 @@ def run(options: argparse.Namespace) -> int:
         print(evaluators.describe(results, config))
         print(f"{workdir.path}/report.html")
     return 0
+
+
+def _begins(run: "ssah_jax.run.opening.Run") -> str:
+    """From which step, without which images, in how many processes."""
+    import jax
+
+    from ssah_jax.run import processes
+
+    step, missing = int(run.state.step), len(run.experiment.source.missing)
+    begins = f" from step {step}" if step else ""
+    if missing:
+        begins += f", without {missing} images that are not there (missing.txt)"
+    if processes.several():
+        begins += f" in {jax.process_count()} processes"
+    return begins

@@ -156,8 +156,6 @@ class _Pool:
         self._index_of: dict[str, int] = {}
         self._labels = [np.zeros((0, num_classes), np.uint8)]
         self._lists: list[ImageList] = []
-        # Where an image was first seen: which list, and which row of it.
-        self._origins = [np.zeros((0, 2), np.int64)]
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -196,10 +194,7 @@ class _Pool:
                 f"{added.numbers[earlier]}, expected each image once in a list"
             )
         self._check_known(added, np.flatnonzero(indices < size), indices)
-        new = indices >= size
-        self._labels.append(added.labels[new])
-        number = np.full(int(new.sum()), len(self._lists))
-        self._origins.append(np.stack([number, rows[new]], axis=1))
+        self._labels.append(added.labels[indices >= size])
         self._lists.append(added)
         return order
 
@@ -216,18 +211,22 @@ class _Pool:
         if not len(wrong):
             return
         row = int(rows[wrong[0]])
-        number, earlier = np.concatenate(self._origins)[indices[row]].tolist()
-        origin = self._lists[number].at(earlier)
+        path = added.paths[row]
+        origin = next(
+            one.at(there)
+            for one in self._lists
+            if (there := one.row_of(path)) is not None
+        )
         if unlabelled:
             raise DataError(
-                f"{added.at(row)}: found {added.paths[row]!r} as in {origin}, expected "
-                "only images without labels"
+                f"{added.at(row)}: found {path!r} as in {origin}, expected only images "
+                "without labels"
             )
         column = int(np.flatnonzero(differs[wrong[0]])[0])
         raise DataError(
-            f"{added.at(row)}: found {added.paths[row]!r} with other labels than in "
-            f"{origin} (the first that differs is number {column + 1}), expected the "
-            "same labels in all lists"
+            f"{added.at(row)}: found {path!r} with other labels than in {origin} (the "
+            f"first that differs is number {column + 1}), expected the same labels in "
+            "all lists"
         )
 
 

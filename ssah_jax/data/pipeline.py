@@ -108,16 +108,13 @@ class TrainIterator:
     def __next__(self) -> Batch | BatchRows:
         """The next batch, this process's share of it, with NumPy fields."""
         with _own_words():
-            labelled = self._labelled()
+            stream = self.streams.get("labelled")
+            labelled = self._no_labels if stream is None else next(stream)
             unlabelled = next(self.streams["unlabelled"])
         if isinstance(labelled, tuple):
             (image, label), (images, *spread) = labelled, unlabelled
             return Batch(image, label, images, *spread)
         return BatchRows(labelled=labelled, unlabelled=unlabelled)
-
-    def _labelled(self) -> Any:
-        stream = self.streams.get("labelled")
-        return self._no_labels if stream is None else next(stream)
 
     def get_state(self) -> dict[str, Any]:
         """The position, as a dictionary that JSON can hold."""
@@ -229,14 +226,14 @@ def train_iterator(
         ahead = 0 if reader.in_memory else threads
         return iter(batches.to_iter_dataset(_read_options(ahead)))
 
-    unlabelled = split.unlabelled if len(split.unlabelled) else split.labelled
     if not labelled_batch:
         everything = np.union1d(split.labelled, split.unlabelled)
         streams = {"unlabelled": stream("unlabelled", everything, unlabelled_batch)}
-        nobody = np.zeros(0, np.int32 if rows_only else np.int64)
+        nobody = np.zeros(0, np.int64)
         if rows_only:
-            return TrainIterator(streams, nobody)
+            return TrainIterator(streams, nobody.astype(np.int32))
         return TrainIterator(streams, (reader(nobody)[0], source.labels[nobody]))
+    unlabelled = split.unlabelled if len(split.unlabelled) else split.labelled
     return TrainIterator(
         {
             "labelled": stream("labelled", split.labelled, labelled_batch),
@@ -274,9 +271,7 @@ def eval_batches(
         raise ValueError(f"batch_size: found {batch_size}, expected at least 1")
     reader = Reader(images, skipped=skipped)
 
-    def batch(
-        start: int,
-    ) -> tuple[AnyImages, Bool[np.ndarray, "B"]]:
+    def batch(start: int) -> tuple[AnyImages, Bool[np.ndarray, "B"]]:
         chosen = indices[start : start + batch_size]
         found, readable = reader(chosen)
         filling = batch_size - len(chosen)
