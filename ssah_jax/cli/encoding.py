@@ -21,8 +21,8 @@ from ssah_jax.cli.update import Earlier
 
 # Cheap: it imports PyArrow when it uses it.
 from ssah_jax.retrieval.code_writer import CodeWriter
-from ssah_jax.retrieval.feature_files import KeptFeatures, KeptWriter, read_features
-from ssah_jax.retrieval.files import CodeFileError, alone, one_line, shard_path
+from ssah_jax.retrieval.feature_files import KeptWriter
+from ssah_jax.retrieval.files import alone, shard_path
 
 # `ssah encode --help` should not wait for models and data: they are imported where
 # they are used, and named in full in annotations.
@@ -133,11 +133,10 @@ def encode_images(
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(path))
         states = file_states(names)
-        earlier = before = None
+        earlier = None
         if update and path.exists():
-            earlier = Earlier.compare(path, encoder, names, states)
-            before = _features_before(path, earlier, keep)
-            keep = before.stored if before else None
+            earlier = Earlier.compare(path, encoder, names, states, keep=keep)
+            keep = None if earlier.features is None else earlier.features.stored
             if earlier.stays(names, labels):
                 seconds = time.monotonic() - started
                 return EncodeSummary(path, 0, 0, (), seconds, earlier.changes)
@@ -149,7 +148,7 @@ def encode_images(
         kept = stack.enter_context(_open_kept(encoder, path, keep, rows=resumed))
         if earlier:
             resumed -= len(writer.done & earlier.changes.rows.keys())
-            earlier.write_kept(writer, labels, before, kept)
+            earlier.write_kept(writer, kept, labels=labels)
         pending = [name for name in names if name not in writer.done]
         skipped = SkippedImages(num_images=len(pending), max_share=1.0)
         bar = stack.enter_context(
@@ -282,34 +281,3 @@ def _open_kept(
         fingerprint=encoder.fingerprint,
         rows=rows,
     )
-
-
-def _features_before(
-    path: Path, earlier: Earlier, keep: str | None
-) -> KeptFeatures | None:
-    """The features beside a file that is updated, in the order of its rows.
-
-    Raises:
-        CodeFileError: they are absent though wanted, of another type, or not those of
-            its images.
-    """
-    beside = features_path(path)
-    if not beside.is_file():
-        if keep is None:
-            return None
-        raise CodeFileError(
-            f"--keep: found no {one_line(beside)} beside the codes to update, accepted "
-            "is --overwrite, which encodes all anew"
-        )
-    found = read_features(beside)
-    if keep not in (None, found.stored):
-        raise CodeFileError(
-            f"--keep: found {keep}, accepted is {found.stored} as in "
-            f"{one_line(beside)}, or --overwrite"
-        )
-    if found.fingerprint != earlier.codes.fingerprint:
-        raise CodeFileError(
-            f"{one_line(beside)}: found features of model {found.fingerprint}, "
-            f"expected {earlier.codes.fingerprint} as of the codes; delete it"
-        )
-    return found.of(earlier.codes.ids)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssah_jax.cli.two_stages import features_path
 from ssah_jax.retrieval.code_columns import Stamp, stamps_of
 from ssah_jax.retrieval.code_files import CodeSet, read_table
 from ssah_jax.retrieval.code_writer import PART_ROWS, CodeWriter
-from ssah_jax.retrieval.feature_files import KeptFeatures, KeptWriter
+from ssah_jax.retrieval.feature_files import KeptFeatures, KeptWriter, read_features
 from ssah_jax.retrieval.files import CodeFileError, one_line
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ class Earlier:
         codes: what is in the file.
         stamps: of its rows' files.
         changes: since then.
+        features: kept beside it, in the order of its rows; None without.
     """
 
     codes: CodeSet
     stamps: list[Stamp | None]
     changes: "ssah_jax.data.changes.Changes"
+    features: KeptFeatures | None
 
     @staticmethod
     def compare(
@@ -37,6 +40,8 @@ class Earlier:
         encoder: "ssah_jax.run.image_encoder.ImageEncoder",
         names: Sequence[str],
         states: "Mapping[str, ssah_jax.data.changes.FileState]",
+        *,
+        keep: str | None,
     ) -> "Earlier":
         """Compares a file with images.
 
@@ -45,10 +50,12 @@ class Earlier:
             encoder: that its codes must be of.
             names: of the images.
             states: of their files.
+            keep: type of the features that are to be kept beside it; None for those
+                that are there, if any.
 
         Raises:
             CodeFileError: it is no file of codes, of another model, or of none of
-                the images.
+                the images; or the features beside it are not those wanted.
         """
         from ssah_jax.data.changes import find_changes
 
@@ -67,7 +74,7 @@ class Earlier:
                 f"{one_line(path)}: found none of its {len(codes.ids)} images among "
                 "those given, expected at least one; --overwrite forgets them all"
             )
-        return Earlier(codes, stamps, changes)
+        return Earlier(codes, stamps, changes, _features_before(path, codes, keep))
 
     def stays(
         self, names: Sequence[str], labels: Mapping[str, Sequence[str]] | None
@@ -86,17 +93,16 @@ class Earlier:
     def write_kept(
         self,
         writer: CodeWriter,
+        kept: KeptWriter | None,
+        *,
         labels: Mapping[str, Sequence[str]] | None,
-        features: KeptFeatures | None = None,
-        kept: KeptWriter | None = None,
     ) -> None:
         """Writes the rows that are kept, but those that are written already.
 
         Args:
             writer: of the file.
+            kept: writer of the features beside it, if there are any.
             labels: of images, by name; None to keep those that the rows have.
-            features: of the rows, where they have any.
-            kept: writer of these.
         """
         rows, stamps = self.changes.rows, self.changes.stamps
         names = [name for name in rows if name not in writer.done]
@@ -105,17 +111,49 @@ class Earlier:
             if labels is not None:
                 known = [labels.get(name) for name in some]
             else:
-                theirs = self.codes.labels
-                known = [theirs[rows[n]] or None if theirs else None for n in some]
+                before = self.codes.labels
+                known = [before[rows[n]] or None if before else None for n in some]
             # Before the codes: what is written of these has its features.
-            if kept is not None and features is not None:
-                kept.write_stored(features[[rows[name] for name in some]])
+            theirs = [rows[name] for name in some]
+            if kept is not None and self.features is not None:
+                kept.write_stored(self.features[theirs])
             writer.write_packed(
                 some,
-                self.codes.packed[[rows[name] for name in some]],
+                self.codes.packed[theirs],
                 labels=known,
                 stamps=[stamps[name] for name in some],
             )
+
+
+def _features_before(
+    path: Path, codes: CodeSet, keep: str | None
+) -> KeptFeatures | None:
+    """The features beside a file that is updated, in the order of its rows.
+
+    Raises:
+        CodeFileError: they are absent though wanted, of another type, or not those of
+            its images.
+    """
+    beside = features_path(path)
+    if not beside.is_file():
+        if keep is None:
+            return None
+        raise CodeFileError(
+            f"--keep: found no {one_line(beside)} beside the codes to update, accepted "
+            "is --overwrite, which encodes all anew"
+        )
+    found = read_features(beside)
+    if keep not in (None, found.stored):
+        raise CodeFileError(
+            f"--keep: found {keep}, accepted is {found.stored} as in "
+            f"{one_line(beside)}, or --overwrite"
+        )
+    if found.fingerprint != codes.fingerprint:
+        raise CodeFileError(
+            f"{one_line(beside)}: found features of model {found.fingerprint}, "
+            f"expected {codes.fingerprint} as of the codes; delete it"
+        )
+    return found.of(codes.ids)
 
 
 def describe_changes(changes: "ssah_jax.data.changes.Changes") -> str:
