@@ -81,16 +81,11 @@ class Roles:
     hidden: Bool[np.ndarray, "C"] | None = None
 
 
-def part_of(source: Source, name: str) -> Int64[np.ndarray, "n"]:
-    """The indices of a part, none where the source lacks it."""
-    return source.parts.get(name, np.zeros(0, np.int64))
-
-
 def _official_parts(
     source: Source, numbers: Numbers
 ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "m"]]:
     """Parts `train` and `test`, or a ValueError that says which there are."""
-    train, test = part_of(source, "train"), part_of(source, "test")
+    train, test = source.part("train"), source.part("test")
     if not (len(train) and len(test)):
         found = [name for name, indices in source.parts.items() if len(indices)]
         raise ValueError(
@@ -111,7 +106,7 @@ def _low_label(source: Source, numbers: Numbers) -> Roles:
             f"{sum(found)}, expected at most {len(test)}, the number of test images"
         )
     query = draw_queries(source, test, numbers, of="test images")
-    unlabelled = either(train, part_of(source, "unlabelled"))
+    unlabelled = either(train, source.part("unlabelled"))
     rest = without(test, query) if own is None else own
     return Roles(query, train, train, unlabelled, validation=rest)
 
@@ -119,7 +114,7 @@ def _low_label(source: Source, numbers: Numbers) -> Roles:
 def pooled(source: Source, numbers: Numbers) -> Roles:
     """Roles of the protocols that split the whole pool anew."""
     everything = np.arange(len(source))
-    known = without(everything, part_of(source, "unlabelled"))
+    known = without(everything, source.part("unlabelled"))
     query = draw_queries(source, known, numbers, of="images with known labels")
     rest = without(known, query)
     return Roles(query, rest, rest, without(everything, query))
@@ -129,7 +124,7 @@ def _official(source: Source, numbers: Numbers) -> Roles:
     """Roles of `official` and `full`."""
     train, test = _official_parts(source, numbers)
     query = draw_queries(source, test, numbers, of="test images")
-    unlabelled = either(train, part_of(source, "unlabelled"))
+    unlabelled = either(train, source.part("unlabelled"))
     return Roles(query, train, train, unlabelled, source.parts.get("validation"))
 
 
@@ -137,8 +132,8 @@ def _listed(source: Source, numbers: Numbers) -> Roles:
     """Roles of `listed`."""
     train, test = _official_parts(source, numbers)
     query = draw_queries(source, test, numbers, of="test images")
-    database = part_of(source, "database") if "database" in source.parts else train
-    unlabelled = either(database, part_of(source, "unlabelled"))
+    database = source.part("database") if "database" in source.parts else train
+    unlabelled = either(database, source.part("unlabelled"))
     return Roles(query, train, database, unlabelled, source.parts.get("validation"))
 
 

@@ -137,6 +137,10 @@ class Source:
         digest.update(self.content.encode())
         return digest.hexdigest()
 
+    def part(self, name: str) -> Int64[np.ndarray, "n"]:
+        """The indices of a part, none where there is no such part."""
+        return self.parts.get(name, np.zeros(0, np.int64))
+
     def describe(self, index: int) -> str:
         """How messages call image `index`: its number, its name, where it is listed."""
         words = [f"image {index}"]

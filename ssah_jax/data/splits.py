@@ -121,7 +121,7 @@ class Split:
                     f"split: found {len(shared)} images in both {one} and {other}: "
                     f"{few}{more}, expected none{advice}"
                 )
-        unknown = source.parts.get("unlabelled", np.zeros(0, np.int64))
+        unknown = source.part("unlabelled")
         for name in _INDEX_FIELDS:
             rows = getattr(self, name)
             shared = rows[np.isin(rows, unknown)]

@@ -13,7 +13,7 @@ from ssah_jax.data.draws import (
     draw_some,
 )
 from ssah_jax.data.listing import UNLABELLED
-from ssah_jax.data.protocols import PROTOCOLS, Roles, part_of, pooled
+from ssah_jax.data.protocols import PROTOCOLS, Roles, pooled
 from ssah_jax.data.source import Source
 from ssah_jax.data.splits import Split, without
 
@@ -239,7 +239,7 @@ def _check_labels(source: Source) -> None:
             f"source.labels: found the value {labels[wrong][0]}, expected 0 or 1"
         )
     counts = labels.sum(axis=1)
-    unknown = part_of(source, "unlabelled")
+    unknown = source.part("unlabelled")
     if counts[unknown].any():
         image = unknown[np.argmax(counts[unknown] > 0)]
         raise ValueError(

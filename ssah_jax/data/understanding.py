@@ -198,10 +198,10 @@ def _check_answers(source: Source, split: Split) -> None:
             f"{source.name}: found no query of {len(split.query):,} that shares a "
             "class with a database image, expected queries that can be answered"
         )
-    test = source.parts.get("test", np.zeros(0, np.int64))
+    test = source.part("test")
     if source.multi_label or not np.isin(split.query, test).all():
         return
-    apart = either(test, source.parts.get("validation", test))
+    apart = either(test, source.part("validation"))
     others = without(np.arange(len(source)), apart)
     untrained = source.labels[split.query].any(axis=0)
     untrained &= ~source.labels[others].any(axis=0)
@@ -264,7 +264,7 @@ def _warnings(source: Source, class_sizes: Mapping[str, int]) -> Iterator[str]:
     if 2 * len(single) > len(counts):
         yield f"{len(single):,} classes have one image alone: {_few(single)}"
     known = np.ones(len(source), bool)
-    known[source.parts.get("unlabelled", np.zeros(0, np.int64))] = False
+    known[source.part("unlabelled")] = False
     without = known & ~source.labels.any(axis=1)
     if without.any():
         where = [
@@ -291,9 +291,7 @@ def _split_warnings(source: Source, split: Split, unanswerable: int) -> Iterator
             f"{split.num_leaks:,} queries were also in the database or training, and "
             "were taken out of these"
         )
-    official = [
-        p for p in ("train", "test", "database") if len(source.parts.get(p, ()))
-    ]
+    official = [p for p in ("train", "test", "database") if len(source.part(p))]
     drawn = np.concatenate([split.labelled, split.database])
     if (
         "test" in official

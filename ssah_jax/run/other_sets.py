@@ -117,7 +117,7 @@ def other_sets(
             )
         known = [source.parts[p] for p in (*parts, "all") if p in source.parts]
         everything = np.arange(len(source), dtype=np.int64)
-        unknown = source.parts.get("unlabelled", everything[:0])
+        unknown = source.part("unlabelled")
         rows = known[0] if known else np.setdiff1d(everything, unknown)
         loaded.append((source, rows))
     source, (query_rows, database_rows) = _join(loaded, info.class_names)
