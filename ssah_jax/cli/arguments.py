@@ -189,9 +189,9 @@ def check_out(path: Path, *, overwrite: bool, update: bool | None = None) -> Non
     Raises:
         ValueError: it is there already, is a folder, or there is no folder for it.
     """
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
 
-    where = printable(str(path))
+    where = one_line(path)
     if path.is_dir():
         raise ValueError(f"{where}: found a folder, expected the name of a file")
     if not path.parent.is_dir():

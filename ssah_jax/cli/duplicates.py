@@ -103,8 +103,8 @@ def run(options: argparse.Namespace) -> int:
         UserError: arguments, file, run, images or page do not fit.
     """
     from ssah_jax.cli.errors import UserError, setting_up
-    from ssah_jax.data.images import printable
     from ssah_jax.data.reading import SkippedImages
+    from ssah_jax.retrieval.files import one_line
     from ssah_jax.run.workdir import write_atomically
 
     with setting_up():
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
             )
         if options.html and not Path(options.html).absolute().parent.is_dir():
             raise UserError(
-                f"--html: found no folder for {printable(options.html)}, expected one"
+                f"--html: found no folder for {one_line(options.html)}, expected one"
             )
         repeated: list[str] = []
         names = find_and_tell(options.new, repeated) if options.new else []
@@ -278,7 +278,7 @@ def _write_page(
 ) -> None:
     from ssah_jax.cli.errors import UserError
     from ssah_jax.cli.result_page import render_groups
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
 
     shown = [
         QueryResult(f"{len(group.images)} images", group.images[:PAGE_IMAGES])
@@ -295,5 +295,5 @@ def _write_page(
         )
     except OSError as error:
         raise UserError(
-            f"{printable(options.html)}: cannot be written ({error.strerror or error})"
+            f"{one_line(options.html)}: cannot be written ({error.strerror or error})"
         ) from error

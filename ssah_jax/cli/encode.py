@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         DataError: an image cannot be read, with `--on-error raise`.
     """
     from ssah_jax.cli.errors import UserError, setting_up
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
 
     with setting_up():
         check_encoder(options)
@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
         )
         print(
             f"learnt {options.binarise or 'itq'} of {encoder.bits} bits from "
-            f"{len(sample)} images: {printable(str(model_path(options.out)))}"
+            f"{len(sample)} images: {one_line(str(model_path(options.out)))}"
         )
     try:
         summary = encode_images(
@@ -156,7 +156,7 @@ def run(options: argparse.Namespace) -> int:
     unread = f", {left_out} unreadable" if left_out else ""
     print(
         f"encoded {count} images{resumed} in {summary.seconds:.1f} s{rate}{unread}: "
-        f"{printable(str(summary.path))}"
+        f"{one_line(str(summary.path))}"
     )
     if summary.changes is not None:
         print(describe_changes(summary.changes))

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import setting_up
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
     from ssah_jax.run import export
     from ssah_jax.run.encoder import Encoder
     from ssah_jax.run.workdir import Workdir, is_pushed, write_atomically
@@ -74,5 +74,5 @@ def run(options: argparse.Namespace) -> int:
         f"{', '.join(export.PLATFORMS)}",
     }[options.to]
     size = path.stat().st_size / 1e6
-    print(f"{printable(str(path))}: {inside}; {encoder.bits} bits, {size:.1f} MB")
+    print(f"{one_line(path)}: {inside}; {encoder.bits} bits, {size:.1f} MB")
     return 0

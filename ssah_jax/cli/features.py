@@ -97,8 +97,8 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.config_option import read_config
     from ssah_jax.cli.errors import UserError, setting_up
-    from ssah_jax.data.images import printable
     from ssah_jax.data.understanding import understand
+    from ssah_jax.retrieval.files import one_line
     from ssah_jax.run.evaluators import versions
     from ssah_jax.run.experiment import load_source
     from ssah_jax.run.features import write_features
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
         | understanding.to_json(),
         progress=sys.stderr.isatty(),
     )
-    where, seconds = printable(options.out), time.monotonic() - started
+    where, seconds = one_line(options.out), time.monotonic() - started
     if not computed:
         print(f"already there: {len(source)} features of {width} numbers in {where}")
         return 0

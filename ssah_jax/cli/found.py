@@ -41,17 +41,17 @@ class QueryResult:
 def as_table(result: QueryResult) -> str:
     """A result for the terminal: the query's line, then an aligned line a hit."""
     # Not at the top: `ssah search --help` should not wait for data.
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
 
-    lines = [printable(result.query)]
+    lines = [one_line(result.query)]
     ordered = any(hit.similarity is not None for hit in result.hits)
     rows = [("rank", "distance  cosine" if ordered else "distance", "id", "labels")]
     for hit in result.hits:
-        labels = ", ".join(printable(label) for label in hit.labels)
+        labels = ", ".join(one_line(label) for label in hit.labels)
         near = str(hit.distance)
         if hit.similarity is not None:
             near += f"  {hit.similarity:6.3f}"
-        rows.append((str(hit.rank), near, printable(hit.id), labels))
+        rows.append((str(hit.rank), near, one_line(hit.id), labels))
     if len(rows) == 1:
         return f"{lines[0]}\n  nothing found"
     if not any(labels for _, _, _, labels in rows[1:]):

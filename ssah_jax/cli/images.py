@@ -62,23 +62,23 @@ def find_names(
         DataError: there is nothing of such a name, or no image at all.
     """
     from ssah_jax.data.finding import PassedOver, describe_passed_over
-    from ssah_jax.data.images import printable
     from ssah_jax.data.source import DataError
     from ssah_jax.data.spelling import file_identity
+    from ssah_jax.retrieval.files import one_line
 
     aside = passed_over if passed_over is not None else PassedOver()
     names = list(dict.fromkeys(n for a in arguments for n in _expand(a, aside)))
     if not names:
         described = describe_passed_over(aside.counts)
         raise DataError(
-            f"{printable(' '.join(arguments))}: found no images"
+            f"{one_line(' '.join(arguments))}: found no images"
             f"{f' ({described})' if described else ''}, expected at least one"
         )
     first: dict[object, str] = {}
     for name in names:
         known = first.setdefault(file_identity(name) or name, name)
         if known != name and repeated is not None:
-            repeated.append(f"{printable(name)}: is {printable(known)}, left out")
+            repeated.append(f"{one_line(name)}: is {one_line(known)}, left out")
     return list(first.values())
 
 
@@ -104,9 +104,9 @@ def _expand(
     argument: str, passed_over: "ssah_jax.data.finding.PassedOver"
 ) -> Iterable[str]:
     from ssah_jax.data.finding import find_images
-    from ssah_jax.data.images import printable
     from ssah_jax.data.listing import read_bytes
     from ssah_jax.data.source import DataError
+    from ssah_jax.retrieval.files import one_line
 
     if argument.startswith("@"):
         return lines_of(read_bytes(Path(argument[1:])))
@@ -119,7 +119,7 @@ def _expand(
         matches = sorted(glob.glob(argument, recursive=True), key=os.fsencode)
         return [m for m in matches if not os.path.isdir(m)]
     raise DataError(
-        f"{printable(argument)}: found no such file or folder, expected images"
+        f"{one_line(argument)}: found no such file or folder, expected images"
     )
 
 

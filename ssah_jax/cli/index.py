@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: arguments or files do not fit, or the index cannot be written.
     """
     from ssah_jax.cli.errors import UserError, setting_up
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
 
     names = [name for kind in OPTIONS.values() for name in kind]
     given = {name: getattr(options, name) for name in names}
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
             )
         print(
             f"{counts} in {time.monotonic() - started:.1f} s, {len(index.ids)} codes "
-            f"now: {printable(options.out)}"
+            f"now: {one_line(options.out)}"
         )
         return 0
     with setting_up():
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
     settings = "".join(f", {name} {value}" for name, value in index.options.items())
     print(
         f"indexed {len(index.ids)} codes of {index.bits} bits ({index.kind}{settings}) "
-        f"in {time.monotonic() - started:.1f} s: {printable(options.out)}"
+        f"in {time.monotonic() - started:.1f} s: {one_line(options.out)}"
     )
     return 0
 

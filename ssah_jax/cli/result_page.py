@@ -1,7 +1,7 @@
 """One page for people about a search: queries and what was found, complete in itself.
 
 The page loads nothing and runs nothing, follows the reader's light or dark theme, and
-fits a phone. Names of files are shown as `ssah_jax.data.images.printable` writes them.
+fits a phone. Names are shown as `ssah_jax.retrieval.files.one_line` writes them.
 """
 
 import functools

@@ -120,8 +120,8 @@ def run(options: argparse.Namespace) -> int:
         UserError: arguments, run, index, query or page do not fit.
     """
     from ssah_jax.cli.errors import UserError, setting_up
-    from ssah_jax.data.images import printable
     from ssah_jax.data.reading import SkippedImages
+    from ssah_jax.retrieval.files import one_line
 
     with setting_up():
         check_encoder(options)
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
         names = find_and_tell(options.queries, repeated) if options.queries else []
         if options.html and not Path(options.html).absolute().parent.is_dir():
             raise UserError(
-                f"--html: found no folder for {printable(options.html)}, expected one"
+                f"--html: found no folder for {one_line(options.html)}, expected one"
             )
         index = load_index(options.index)
         if options.label or options.path:
@@ -190,7 +190,7 @@ def _write_page(
     """`--html`."""
     from ssah_jax.cli.errors import UserError
     from ssah_jax.cli.result_page import render
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
     from ssah_jax.run.workdir import write_atomically
 
     page = render(
@@ -202,7 +202,7 @@ def _write_page(
         write_atomically(Path(options.html), page)
     except OSError as error:
         raise UserError(
-            f"{printable(options.html)}: cannot be written ({error.strerror or error})"
+            f"{one_line(options.html)}: cannot be written ({error.strerror or error})"
         ) from error
 
 

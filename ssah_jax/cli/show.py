@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import UserError, setting_up
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
     from ssah_jax.run import show
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data
@@ -95,8 +95,8 @@ def run(options: argparse.Namespace) -> int:
     text = show_page(
         shown,
         looks,
-        title=f"What {printable(workdir.path.name)} finds",
-        about=f"{printable(source.name)} · {config.bits} bits · step {looks['step']:,}",
+        title=f"What {one_line(workdir.path.name)} finds",
+        about=f"{one_line(source.name)} · {config.bits} bits · step {looks['step']:,}",
         scales=config.anet.scales,
     )
     with setting_up():

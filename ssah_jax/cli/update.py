@@ -181,10 +181,10 @@ def labels_of(
     Raises:
         DataError: the table cannot be read, or names none of the images.
     """
-    from ssah_jax.data.images import printable
     from ssah_jax.data.source import DataError
     from ssah_jax.data.spelling import file_identity
     from ssah_jax.data.table import read_tags
+    from ssah_jax.retrieval.files import one_line
 
     if wanted == "folders":
         roots = [os.path.join(a, "") for a in arguments if os.path.isdir(a)]
@@ -201,7 +201,7 @@ def labels_of(
     }
     if not labels:
         raise DataError(
-            f"{printable(wanted)}: found none of the {len(names)} images in column "
+            f"{one_line(wanted)}: found none of the {len(names)} images in column "
             "'path', expected paths relative to the table, or absolute ones"
         )
     return labels
@@ -209,17 +209,17 @@ def labels_of(
 
 def _class_folder(name: str, roots: Sequence[str]) -> tuple[str, ...]:
     """The class of an image, as `ssah_jax.data.folder` takes it from its folders."""
-    from ssah_jax.data.images import printable
     from ssah_jax.data.naming import part_of
+    from ssah_jax.retrieval.files import one_line
 
     root = next((root for root in roots if name.startswith(root)), None)
     if root is None:
         folder = os.path.basename(os.path.dirname(name))
-        return (printable(folder),) if folder not in ("", ".", "..") else ()
+        return (one_line(folder),) if folder not in ("", ".", "..") else ()
     folders = name.removeprefix(root).split("/")[:-1]
     part = part_of(folders[0]) if folders else None
     if part == "unlabelled":
         return ()
     if part and len(folders) > 1:
         folders = folders[1:]
-    return (printable(folders[0]),) if folders else ()
+    return (one_line(folders[0]),) if folders else ()

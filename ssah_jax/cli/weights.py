@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
             written.
     """
     from ssah_jax.cli.errors import setting_up
-    from ssah_jax.data.images import printable
+    from ssah_jax.retrieval.files import one_line
 
     with setting_up():
         summary, written = fetch_weights(
@@ -82,12 +82,12 @@ def run(options: argparse.Namespace) -> int:
         )
     types = ", ".join(f"{number} {kind}" for kind, number in summary.tensors.items())
     counted = f" (and {summary.statistics:,} statistics)" if summary.statistics else ""
-    print(f"file        {printable(str(summary.path))}")
+    print(f"file        {one_line(str(summary.path))}")
     print(f"sha256      {summary.sha256}")
     print(f"tensors     {sum(summary.tensors.values())} ({types})")
     print(f"parameters  {summary.parameters:,}{counted}")
     if written is not None:
-        print(f"written     {printable(str(written.path))}")
+        print(f"written     {one_line(str(written.path))}")
         print(f"its sha256  {written.sha256}")
     return 0
 

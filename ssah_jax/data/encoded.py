@@ -11,8 +11,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jaxtyping import UInt8
 
-from ssah_jax.data.images import ImageError, Resize, check_options, decode, printable
+from ssah_jax.data.images import ImageError, Resize, check_options, decode
 from ssah_jax.data.source import DataError
+from ssah_jax.retrieval.files import one_line
 
 
 class EncodedImages:
@@ -88,7 +89,7 @@ class EncodedImages:
         expected = self._shape_of_all()
         if image.shape != expected:
             raise ImageError(
-                f"{printable(self.names[index])}: found an image of shape "
+                f"{one_line(self.names[index])}: found an image of shape "
                 f"{image.shape}, expected {expected} as of the first image (or a size "
                 "to bring all images to)"
             )
@@ -110,8 +111,8 @@ class EncodedImages:
             # ValueError: a name that no file system takes, such as one with a null.
             reason = (isinstance(error, OSError) and error.strerror) or str(error)
             raise ImageError(
-                f"{printable(self.names[index])}: found that it cannot be read "
-                f"({printable(reason)}), expected a readable file"
+                f"{one_line(self.names[index])}: found that it cannot be read "
+                f"({one_line(reason)}), expected a readable file"
             ) from error
 
     def watched(self, note: Callable[[int, bytes], None]) -> "EncodedImages":

@@ -21,9 +21,9 @@ from ssah_jax.data.features import (
     read_feature_info,
     stored_shape,
 )
-from ssah_jax.data.images import printable
 from ssah_jax.data.sealed import sealed, unsealed
 from ssah_jax.data.source import DataError, Source
+from ssah_jax.retrieval.files import one_line
 
 # After so many it is noted how far the file is.
 _ROWS: Final = 1024
@@ -67,7 +67,7 @@ class FeatureWriter(AbstractContextManager["FeatureWriter"]):
         self._source, self._origin, self._width = source, origin, width
         self.rows, self.complete = 0, False
         self.unreadable: dict[int, str] = {}
-        where = printable(str(self._path))
+        where = one_line(self._path)
         if (self._path / "features.json").is_file():
             there = read_feature_info(self._path).origin
             origin.check_same(there, where, "choose another --out")
@@ -182,7 +182,7 @@ class FeatureWriter(AbstractContextManager["FeatureWriter"]):
             found = unsealed(json.loads(progress.read_text()))
             self._origin.check_same(
                 FeatureOrigin(**found["origin"]),
-                printable(str(self._part)),
+                one_line(self._part),
                 "delete it to begin again",
             )
             self.rows = found["rows"]
@@ -228,6 +228,6 @@ def _writing(path: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise DataError(
-            f"{printable(str(path))}: cannot be written ({reason}), expected a place "
+            f"{one_line(path)}: cannot be written ({reason}), expected a place "
             "to write to with enough space"
         ) from error

@@ -23,10 +23,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from ssah_jax.data.images import printable
 from ssah_jax.data.memory import DecodedImages
 from ssah_jax.data.sealed import unsealed
 from ssah_jax.data.source import DataError, ImageSequence, Source
+from ssah_jax.retrieval.files import one_line
 
 STORED: Final = ("float16", "float32")
 """Types that features are kept in."""
@@ -135,7 +135,7 @@ def read_feature_info(path: str | os.PathLike[str]) -> FeatureInfo:
         DataError: there is none, or it is damaged.
     """
     path = Path(os.path.abspath(path))
-    where = printable(str(path))
+    where = one_line(path)
     if not (path / "features.json").is_file():
         if path.with_name(f".{path.name}.partial").is_dir():
             raise DataError(
@@ -199,7 +199,7 @@ def features_source(path: str | os.PathLike[str]) -> Source:
         name = "names.json"
         names = tuple(json.loads((path / name).read_text()))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(printable(str(path)), name, error) from error
+        raise _damaged(one_line(path), name, error) from error
     array = features.reshape(len(labels), info.origin.views, 1, info.width)
     images: ImageSequence = array
     if info.unreadable:

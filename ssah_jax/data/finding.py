@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ssah_jax.data.images import image_suffixes, printable, unread_pictures
+from ssah_jax.data.images import image_suffixes, unread_pictures
 from ssah_jax.data.source import DataError
+from ssah_jax.retrieval.files import one_line
 
 _RUBBISH: Final = (
     *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@tmp"),
@@ -18,7 +19,7 @@ _RUBBISH: Final = (
 )
 """What file systems, archives and desktops leave behind, in any case of its letters."""
 
-_RUBBISH_NAMES: Final = {name.casefold(): printable(name) for name in _RUBBISH}
+_RUBBISH_NAMES: Final = {name.casefold(): one_line(name) for name in _RUBBISH}
 _MAX_KINDS: Final = 8
 
 
@@ -58,7 +59,7 @@ class PassedOver:
     def other_file(self, name: str) -> None:
         """Counts a file that is no image by its suffix."""
         suffix = os.path.splitext(name)[1].lower()
-        self.add(printable(suffix) if 1 < len(suffix) < 12 else "without a suffix")
+        self.add(one_line(suffix) if 1 < len(suffix) < 12 else "without a suffix")
 
 
 def describe_passed_over(counts: Mapping[str, int]) -> str:
@@ -127,7 +128,7 @@ def find_images(
                 entries = list(scanned)
         except OSError as error:
             raise DataError(
-                f"{printable(path)}: found {error.strerror}, expected a readable folder"
+                f"{one_line(path)}: found {error.strerror}, expected a readable folder"
             ) from error
         if prefix and not entries:
             passed_over.add("empty folders")
@@ -178,8 +179,7 @@ def folders_in(directory: pathlib.Path, passed_over: PassedOver) -> Iterator[str
             names = sorted(entry.name for entry in entries if _is_folder(entry))
     except OSError as error:
         raise DataError(
-            f"{printable(str(directory))}: found {error.strerror}, expected a readable "
-            "folder"
+            f"{one_line(directory)}: found {error.strerror}, expected a readable folder"
         ) from error
     for name in names:
         if not passed_over.rubbish(name):

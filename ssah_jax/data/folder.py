@@ -8,11 +8,12 @@ from typing import Final
 import numpy as np
 
 from ssah_jax.data.finding import PassedOver, find_images, folders_in
-from ssah_jax.data.images import Resize, printable, unread_pictures
+from ssah_jax.data.images import Resize, unread_pictures
 from ssah_jax.data.listing import UNLABELLED, listed_source
 from ssah_jax.data.naming import check_different, part_of
 from ssah_jax.data.source import DataError, Source, consecutive_parts
 from ssah_jax.data.unlabelled import ADVICE, Labels, unlabelled_folder
+from ssah_jax.retrieval.files import one_line
 
 _MAX_NAMED: Final = 5
 _ACCEPTED: Final = (
@@ -66,7 +67,7 @@ def image_folder(
             than two classes, or a part is absent.
     """
     path = pathlib.Path(path)
-    where = printable(str(path))
+    where = one_line(path)
     if not path.is_dir():
         found = "a file" if path.exists() else "no such directory"
         raise DataError(f"{where}: found {found}, expected a folder with {_ACCEPTED}")
@@ -103,7 +104,7 @@ def image_folder(
         labels=multi_hot,
         parts=consecutive_parts(**sizes),
         # Reports and logs show them, so they have to be writable as UTF-8.
-        class_names=tuple(printable(name) for name in names),
+        class_names=tuple(one_line(name) for name in names),
         multi_label=False,
         max_missing=0.0,
         where=where,
@@ -169,7 +170,7 @@ def _layout(
     path: pathlib.Path, folders: Sequence[str], passed_over: PassedOver
 ) -> tuple[Mapping[str, str], Sequence[str], Sequence[str]]:
     """The prefix of the class folders of each part, the unlabelled folders, notes."""
-    where = printable(str(path))
+    where = one_line(path)
     roles = {folder: part_of(folder) for folder in folders}
     unlabelled = [folder for folder, role in roles.items() if role == UNLABELLED]
     parts = {f: r for f, r in roles.items() if r not in (None, UNLABELLED)}
@@ -185,7 +186,7 @@ def _layout(
         return {"all": ""}, unlabelled, [f"{alone}/ taken for a class"]
     if others and parts:
         raise DataError(
-            f"{where}: found parts ({'/ and '.join(map(printable, parts))}/) beside "
+            f"{where}: found parts ({'/ and '.join(map(one_line, parts))}/) beside "
             f"other folders{_listing(others)}, expected {_ACCEPTED}; move or rename "
             "either"
         )
@@ -198,12 +199,12 @@ def _layout(
         other = folder_of.setdefault(role, folder)
         if other != folder:
             raise DataError(
-                f"{where}: found both {printable(other)}/ and {printable(folder)}/ for "
+                f"{where}: found both {one_line(other)}/ and {one_line(folder)}/ for "
                 f"part {role}, expected one of them"
             )
     if "test" not in folder_of and "validation" in folder_of:
         folder_of["test"] = folder_of.pop("validation")
-    found = "/ and ".join(map(printable, parts))
+    found = "/ and ".join(map(one_line, parts))
     if "train" not in folder_of:
         raise DataError(
             f"{where}: found {found}/ and no train/, expected it too, or class folders "
@@ -213,10 +214,10 @@ def _layout(
         raise DataError(
             f"{where}: found {found}/ and no test/, expected {where}/test too; or, "
             f"for a split that is drawn, data.path={where}/"
-            f"{printable(folder_of['train'])}"
+            f"{one_line(folder_of['train'])}"
         )
     notes = [
-        f"{printable(folder)}/ taken for part {part}"
+        f"{one_line(folder)}/ taken for part {part}"
         for part, folder in folder_of.items()
         if folder.lower() != part
     ]
@@ -236,9 +237,9 @@ def _refuse_parts_in_classes(path: pathlib.Path, classes: Sequence[str]) -> None
         inside = {f: part_of(f) for f in folders_in(path / name, PassedOver())}
         parts = {role: f for f, role in inside.items() if role is not None}
         if len(parts) > 1:
-            found = ", ".join(f"{printable(name)}/{printable(parts[p])}" for p in parts)
+            found = ", ".join(f"{one_line(name)}/{one_line(parts[p])}" for p in parts)
             raise DataError(
-                f"{printable(str(path))}: found parts inside of a folder ({found}), "
+                f"{one_line(path)}: found parts inside of a folder ({found}), "
                 f"expected {_ACCEPTED}{_inside(path, [name])}"
             )
 
@@ -260,7 +261,7 @@ def _same_inside(path: pathlib.Path, classes: Sequence[str]) -> Sequence[str]:
     if len(inner) < len(classes):
         return [f"{what}: these are taken for the classes"]
     raise DataError(
-        f"{printable(str(path))}: found {what}, expected classes that are no parts of "
+        f"{one_line(path)}: found {what}, expected classes that are no parts of "
         "a split; call parts train, test, validation or database, or list the images "
         f"in a table if these are the classes{ADVICE}"
     )
@@ -273,7 +274,7 @@ def _inside(path: pathlib.Path, names: Sequence[str]) -> str:
     folders = list(folders_in(path / names[0], PassedOver()))
     if len(folders) < 2:
         return ""
-    inner = printable(str(path / names[0]))
+    inner = one_line(str(path / names[0]))
     return f"; data.path={inner} reads what is in it{_listing(folders)}"
 
 
@@ -294,14 +295,14 @@ def _classes(
                 directory / name
             ):
                 raise DataError(
-                    f"{printable(str(directory))}: found {printable(name)}/ with "
+                    f"{one_line(directory)}: found {one_line(name)}/ with "
                     f"folders in it, expected the images of a class"
                 )
     found = {name: _images(path, f"{prefix}{name}/", passed_over) for name in folders}
     classes = {name: images for name, images in found.items() if images}
     if not classes:
         raise DataError(
-            f"{printable(str(directory))}: found no class folders with images, "
+            f"{one_line(directory)}: found no class folders with images, "
             "expected one for each class, with its images in it"
         )
     return classes
@@ -317,7 +318,7 @@ def _images(path: pathlib.Path, prefix: str, passed_over: PassedOver) -> list[st
         if unread:
             kind, what_to_do = unread[0]
             raise DataError(
-                f"{printable(str(path / prefix))}: found {here.counts[kind]} {kind} "
+                f"{one_line(path / prefix)}: found {here.counts[kind]} {kind} "
                 f"files and no image that can be read here, expected some; {what_to_do}"
             )
         here.add(_EMPTY)
@@ -329,15 +330,15 @@ def _refuse_loose_images(directory: pathlib.Path, passed_over: PassedOver) -> No
     loose = find_images(directory, recursive=False, passed_over=passed_over)
     if loose:
         raise DataError(
-            f"{printable(str(directory))}: found {len(loose)} images outside of its "
-            f"folders (first {printable(loose[0])}), expected all in class folders or "
+            f"{one_line(directory)}: found {len(loose)} images outside of its "
+            f"folders (first {one_line(loose[0])}), expected all in class folders or "
             f"in an unlabelled folder{ADVICE}"
         )
 
 
 def _listing(names: Sequence[str]) -> str:
     """` (a, b, ...)`, for messages; nothing of nothing."""
-    few = [printable(name) for name in names[:_MAX_NAMED]]
+    few = [one_line(name) for name in names[:_MAX_NAMED]]
     if len(names) > _MAX_NAMED:
         few.append("...")
     return f" ({', '.join(few)})" if few else ""

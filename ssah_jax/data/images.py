@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from ssah_jax.data.source import DataError
+from ssah_jax.retrieval.files import one_line
 
 Resize = Literal["crop", "squash"]
 """How an image becomes square: centre square, or both sides scaled on their own."""
@@ -84,21 +85,6 @@ class ImageError(DataError):
     """One image that cannot be used; the message is `NAME: found ..., expected ...`."""
 
 
-def printable(text: str) -> str:
-    """`text` on one line that any UTF-8 terminal takes: the rest as backslash escapes.
-
-    Args:
-        text: such as a file's name, with surrogate escapes or line breaks.
-
-    Returns:
-        The same text, if all of it was printable.
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in text
-    )
-
-
 def decode(
     content: bytes,
     *,
@@ -138,7 +124,7 @@ def decode(
     check_options(size=size, resize=resize, channels=channels)
     expected = "a whole image of a kind that Pillow reads"
     if not content:
-        raise ImageError(f"{printable(name)}: found an empty file, expected {expected}")
+        raise ImageError(f"{one_line(name)}: found an empty file, expected {expected}")
     try:
         with _open(content, name) as image:
             _check_area(image, name)
@@ -152,7 +138,7 @@ def decode(
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
-            f"{printable(name)}: found too many pixels ({error}), expected at most "
+            f"{one_line(name)}: found too many pixels ({error}), expected at most "
             f"{MAX_PIXELS}"
         ) from error
     except Image.UnidentifiedImageError as error:
@@ -163,14 +149,14 @@ def decode(
             else f"no image (it starts with {content[:8]!r})"
         )
         raise ImageError(
-            f"{printable(name)}: found {found}, expected {expected}"
+            f"{one_line(name)}: found {found}, expected {expected}"
         ) from error
     # Broad, as damaged files raise nearly anything in Pillow: SyntaxError,
     # struct.error, MemoryError, KeyError, OSError, zlib.error, ...
     except Exception as error:
-        reason = printable(str(error)) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise ImageError(
-            f"{printable(name)}: found a damaged or cut-off image ({reason}), "
+            f"{one_line(name)}: found a damaged or cut-off image ({reason}), "
             f"expected {expected}"
         ) from error
     if size:
@@ -255,7 +241,7 @@ def _check_area(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"{printable(name)}: found {width} x {height} pixels, expected at most "
+            f"{one_line(name)}: found {width} x {height} pixels, expected at most "
             f"{MAX_PIXELS}"
         )
 
@@ -313,7 +299,7 @@ def _eight_bits(image: Image.Image, mode: str, name: str) -> Image.Image:
     elif image.mode in ("I", "F"):
         words = {"I": "32-bit integer", "F": "floating-point"}
         raise ImageError(
-            f"{printable(name)}: found {words[image.mode]} pixels, expected 8 or 16 "
+            f"{one_line(name)}: found {words[image.mode]} pixels, expected 8 or 16 "
             "bits a channel"
         )
     elif image.has_transparency_data:

@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 from jaxtyping import UInt8
 
-from ssah_jax.data.images import image_suffixes, printable
+from ssah_jax.data.images import image_suffixes
 from ssah_jax.data.listing import read_bytes
 from ssah_jax.data.source import DataError
 from ssah_jax.data.table_rows import decode_text
+from ssah_jax.retrieval.files import one_line
 
 _BITS: Final = (b"0", b"1")
 _LABEL_ENDS: Final = tuple(space + bit for space in (b" ", b"\t") for bit in _BITS)
@@ -39,7 +40,7 @@ class Text:
     @property
     def where(self) -> str:
         """How messages call the file."""
-        return printable(str(self.file))
+        return one_line(self.file)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class ImageList:
 
     def at(self, row: int) -> str:
         """How messages call a line."""
-        return f"{printable(str(self.file))}:{self.numbers[row]}"
+        return f"{one_line(self.file)}:{self.numbers[row]}"
 
 
 def read_lines(file: pathlib.Path) -> Text:
@@ -77,7 +78,7 @@ def read_lines(file: pathlib.Path) -> Text:
     content = read_bytes(file)
     is_utf16 = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if is_utf16:
-        text, _ = decode_text(content, printable(str(file)))
+        text, _ = decode_text(content, one_line(file))
         content = text.encode("utf-8", "surrogatepass")
     content = content.removeprefix(codecs.BOM_UTF8)
     for number, line in enumerate(map(bytes.strip, content.splitlines()), start=1):
@@ -86,7 +87,7 @@ def read_lines(file: pathlib.Path) -> Text:
             lines.append(line)
     if not lines:
         raise DataError(
-            f"{printable(str(file))}: found no lines, expected one for each image"
+            f"{one_line(file)}: found no lines, expected one for each image"
         )
     return Text(file, numbers, lines, is_utf16)
 
@@ -119,7 +120,7 @@ def class_numbers(texts: Sequence[Text]) -> list[int]:
             path, _, word = line.replace(b"\t", b" ").rpartition(b" ")
             if not path.strip() or not word.isdigit():
                 raise DataError(
-                    f"{text.where}:{number}: found {printable(_path(line[-40:]))!r}, "
+                    f"{text.where}:{number}: found {one_line(_path(line[-40:]))!r}, "
                     "expected a path and the number of a class, as in the first line "
                     f"of {texts[0].where}"
                 )

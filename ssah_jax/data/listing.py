@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from ssah_jax.data.encoded import image_files
-from ssah_jax.data.images import Resize, printable
+from ssah_jax.data.images import Resize
 from ssah_jax.data.source import DataError, Source
 from ssah_jax.data.spelling import check_missing, find_files
+from ssah_jax.retrieval.files import one_line
 
 UNLABELLED = "unlabelled"
 """The part of images whose labels nobody knows."""
@@ -25,7 +26,7 @@ def read_bytes(file: pathlib.Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{printable(str(file))}: found {error.strerror}, expected a readable file"
+            f"{one_line(file)}: found {error.strerror}, expected a readable file"
         ) from error
 
 
@@ -43,7 +44,7 @@ def image_root(directory: pathlib.Path, images: str) -> pathlib.Path:
     root = directory / pathlib.Path(images).expanduser()
     if not root.is_dir():
         raise DataError(
-            f"{printable(str(root))}: found no such folder, expected that of the images"
+            f"{one_line(root)}: found no such folder, expected that of the images"
         )
     return root
 
@@ -107,7 +108,7 @@ def listed_source(
     unknown[parts.get(UNLABELLED, np.zeros(0, np.int64))] = True
 
     def call(index: int) -> str:
-        return printable(files[index]) + (f" ({place(index)})" if place else "")
+        return one_line(files[index]) + (f" ({place(index)})" if place else "")
 
     labels, unknown = _labels_of_files(labels, unknown, first, call=call, where=where)
     rows = np.flatnonzero(first == np.arange(len(first)))
@@ -198,7 +199,7 @@ def _parts_of_files(
         if len(indices) and not len(members):
             raise DataError(
                 f"{where}: found none of the {len(indices)} images of part {part!r} "
-                f"below {printable(str(root))}, expected at least one"
+                f"below {one_line(root)}, expected at least one"
             )
         if part == UNLABELLED:
             members = members[unknown[members]]

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from ssah_jax.data.images import Resize, printable
+from ssah_jax.data.images import Resize
 from ssah_jax.data.list_lines import (
     ImageList,
     class_numbers,
@@ -24,6 +24,7 @@ from ssah_jax.data.list_lines import (
 )
 from ssah_jax.data.listing import UNLABELLED, image_root, listed_source
 from ssah_jax.data.source import DataError, Source
+from ssah_jax.retrieval.files import one_line
 
 _LABELLED: Final = ("train", "test", "database")
 _UNLABELLED: Final = UNLABELLED
@@ -117,7 +118,7 @@ def image_lists(
         class_names=class_names,
         multi_label=multi_label,
         max_missing=max_missing,
-        where=printable(str(directory)),
+        where=one_line(directory),
         size=size,
         resize=resize,
         channels=channels,
@@ -232,7 +233,7 @@ class _Pool:
 
 def _find_lists(directory: pathlib.Path) -> dict[str, pathlib.Path]:
     """The lists that are there, by part."""
-    where = printable(str(directory))
+    where = one_line(directory)
     if not directory.is_dir():
         raise DataError(
             f"{where}: found no such directory, expected that of train.txt and test.txt"

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-from ssah_jax.data.images import printable
 from ssah_jax.data.source import DataError
+from ssah_jax.retrieval.files import one_line
 
 _WORDS: Final = {
     "train": ("train", "training", "trainset"),
@@ -116,4 +116,4 @@ def _shown(name: str) -> str:
     """A name in quotes; in escapes where it would look like its twin."""
     if unicodedata.normalize("NFC", name) != name:
         return repr(name.encode("ascii", "backslashreplace").decode())
-    return repr(printable(name))
+    return repr(one_line(name))

@@ -27,10 +27,11 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from ssah_jax.data.encoded import image_files
-from ssah_jax.data.images import Resize, printable
+from ssah_jax.data.images import Resize
 from ssah_jax.data.listing import read_bytes
 from ssah_jax.data.source import DataError, Source
 from ssah_jax.data.spelling import check_missing, find_files
+from ssah_jax.retrieval.files import one_line
 
 _NAMES = """
     airport animal beach bear birds boats book bridge buildings cars castle cat
@@ -208,7 +209,7 @@ def _child(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 def _content(folder: pathlib.Path) -> str:
     """The first few names in a folder, for a message."""
     names = sorted(os.listdir(folder))
-    few = ", ".join(map(printable, names[:_MAX_FOUND])) or "nothing"
+    few = ", ".join(map(one_line, names[:_MAX_FOUND])) or "nothing"
     return few + (f" and {len(names) - _MAX_FOUND} more" * (len(names) > _MAX_FOUND))
 
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ssah_jax.data.images import image_suffixes, printable
+from ssah_jax.data.images import image_suffixes
 from ssah_jax.data.source import DataError
+from ssah_jax.retrieval.files import one_line
 
 _MANY = 64
 """Files of one folder from which on reading the folder is cheaper."""
@@ -201,7 +202,7 @@ def check_missing(
         why = _why_missing(root, missing[0])
         raise DataError(
             f"{where}: found {len(missing)} of {len(found.names)} listed images "
-            f"missing (first {printable(missing[0])}{why}), accepted is a share of at "
+            f"missing (first {one_line(missing[0])}{why}), accepted is a share of at "
             f"most {max_missing}"
         )
 
@@ -219,14 +220,14 @@ def _why_missing(root: pathlib.Path, name: str) -> str:
         return ", which is a path of Windows; make paths relative to the table or list"
     inside = slashes.lstrip("/")
     if inside not in (slashes, last) and os.path.isfile(root / inside):
-        return f"; {printable(inside)} is there, without the slash in front"
+        return f"; {one_line(inside)} is there, without the slash in front"
     if last != slashes and os.path.isfile(root / last):
-        return f"; {printable(last)} lies directly in {printable(str(root))}"
+        return f"; {one_line(last)} lies directly in {one_line(root)}"
     if not os.path.isdir(folder):
-        above = f"; there is no folder {printable(folder)}"
+        above = f"; there is no folder {one_line(folder)}"
         return above + ": data.images says which one paths are relative to"
     for other in image_suffixes():
         for near in (stem + other, last + other):
             if near != last and os.path.isfile(os.path.join(folder, near)):
-                return f"; {printable(near)} is there"
+                return f"; {one_line(near)} is there"
     return ""

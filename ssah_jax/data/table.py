@@ -7,12 +7,13 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32
 
-from ssah_jax.data.images import Resize, printable
+from ssah_jax.data.images import Resize
 from ssah_jax.data.listing import UNLABELLED, image_root, listed_source
 from ssah_jax.data.naming import check_different, part_of
 from ssah_jax.data.source import DataError, Source
 from ssah_jax.data.table_rows import Row, as_tags, read_rows
 from ssah_jax.data.unlabelled import ADVICE, Labelling, Labels, without_labels
+from ssah_jax.retrieval.files import one_line
 
 _UNLABELLED: Final = UNLABELLED
 _PARTS: Final = ("train", "test", "validation", "database", _UNLABELLED)
@@ -71,7 +72,7 @@ def image_table(
     if not separator:
         raise ValueError("separator: found none, expected what stands between labels")
     table = pathlib.Path(table)
-    where = printable(str(table))
+    where = one_line(table)
     notes: list[str] = []
     labelled = labels != "none"
     found = read_rows(table, separator, notes, labelled=labelled)
@@ -143,7 +144,7 @@ def read_tags(
             plainly separated by something else.
     """
     table = pathlib.Path(table)
-    where = printable(str(table))
+    where = one_line(table)
     rows = list(_checked(read_rows(table, separator, []), where))
     _check_separator(rows, separator, where)
     return [(row.path, tuple(row.tags)) for row in rows if row.tags]
@@ -241,7 +242,7 @@ def _check_separator(
         said = several and 2 * len(using) >= len(cells)
         if (many and some) if other == " " else (many or some or said):
             raise DataError(
-                f"{where}: found {printable(using[0])!r} and no {separator!r} in any "
+                f"{where}: found {one_line(using[0])!r} and no {separator!r} in any "
                 f"cell of 'labels', but {other!r} in {len(using)} of {len(cells)}, "
                 f"expected {separator!r} between tags; data.separator={other!r} makes "
                 f"{len(tags)} classes instead of {len(different)}"

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ssah_jax.data.images import image_suffixes, printable
+from ssah_jax.data.images import image_suffixes
 from ssah_jax.data.listing import read_bytes
 from ssah_jax.data.source import DataError
+from ssah_jax.retrieval.files import one_line
 
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 SUFFIXES: Final = (*_DELIMITERS, ".parquet")
@@ -108,7 +109,7 @@ def read_rows(
     suffix = table.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(
-            f"{printable(str(table))}: found the suffix {printable(suffix)!r}, "
+            f"{one_line(table)}: found the suffix {one_line(suffix)!r}, "
             f"accepted are {', '.join(SUFFIXES)}"
         )
     columns = (*_REQUIRED, *_OPTIONAL) if labelled else ("path",)
@@ -124,7 +125,7 @@ def _read_text(
     notes: list[str],
     columns: Sequence[str],
 ) -> Iterator[Row]:
-    where = printable(str(table))
+    where = one_line(table)
     text, encoding = decode_text(read_bytes(table), where)
     if encoding != "UTF-8":
         notes.append(f"text in {encoding}")
@@ -257,7 +258,7 @@ def _read_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    where = printable(str(table))
+    where = one_line(table)
     try:
         with open(table, "rb") as file:
             parquet = pq.ParquetFile(file)
@@ -268,7 +269,7 @@ def _read_parquet(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise DataError(
-            f"{where}: found no table that can be read ({printable(reason)}), "
+            f"{where}: found no table that can be read ({one_line(reason)}), "
             "expected a Parquet file"
         ) from error
     for name in cells:
@@ -276,7 +277,7 @@ def _read_parquet(
         if not _is_text(kind, or_lists=name == "labels"):
             accepted = "strings or lists of strings" if name == "labels" else "strings"
             raise DataError(
-                f"{where}: found {printable(str(kind))} in column {name!r}, expected "
+                f"{where}: found {one_line(str(kind))} in column {name!r}, expected "
                 f"{accepted}"
             )
     rest = (cells.get(name) or [None] * len(columns) for name in ("labels", "part"))

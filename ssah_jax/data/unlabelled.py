@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ssah_jax.data.finding import PassedOver, describe_passed_over, find_images
-from ssah_jax.data.images import Resize, printable
+from ssah_jax.data.images import Resize
 from ssah_jax.data.listing import UNLABELLED, listed_source
 from ssah_jax.data.source import DataError, Source
+from ssah_jax.retrieval.files import one_line
 
 Labels = Literal["auto", "none"]
 """Whether a folder or a table is looked at for labels, or has none."""
@@ -59,7 +60,7 @@ def unlabelled_folder(
     Raises:
         DataError: there is no image, or a folder cannot be read.
     """
-    where = printable(str(path))
+    where = one_line(path)
     passed_over = PassedOver()
     files = find_images(path, passed_over=passed_over)
     if not files:

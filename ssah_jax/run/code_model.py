@@ -12,9 +12,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ssah_jax.data.images import RESIZES, printable
+from ssah_jax.data.images import RESIZES
 from ssah_jax.networks.backbones import SPECS
 from ssah_jax.retrieval.binarisers import Binariser
+from ssah_jax.retrieval.files import one_line
 
 _VERSION = 1
 _ENTRY = "ssah_code_model"
@@ -69,7 +70,7 @@ class CodeModel:
         Raises:
             ValueError: the file is absent, damaged or something else.
         """
-        where = printable(os.fspath(path))
+        where = one_line(os.fspath(path))
         if not Path(path).is_file():
             raise ValueError(
                 f"{where}: found no such file, accepted is a model that `ssah encode "
@@ -87,7 +88,7 @@ class CodeModel:
                 raise ValueError(f"fingerprint {model.fingerprint}, not {fingerprint}")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{where}: found {type(error).__name__} ({printable(str(error))}), "
+                f"{where}: found {type(error).__name__} ({one_line(error)}), "
                 "accepted is a model that `ssah encode --backbone` wrote beside its "
                 "codes"
             ) from None

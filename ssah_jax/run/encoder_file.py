@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config
-from ssah_jax.data.images import printable
 from ssah_jax.networks.pretrained import locate, read_tensors, write_tensors
+from ssah_jax.retrieval.files import one_line
 from ssah_jax.run.model_info import ModelInfo
 from ssah_jax.run.workdir import is_pushed
 from ssah_jax.types import Params
@@ -143,7 +143,7 @@ def read_encoder_file(path: Path) -> StoredEncoder:
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise EncoderFileError(
-            f"{printable(str(path))}: found {type(error).__name__} "
-            f"({printable(str(error))}), accepted is what `ssah export --to "
+            f"{one_line(path)}: found {type(error).__name__} "
+            f"({one_line(error)}), accepted is what `ssah export --to "
             "safetensors` wrote"
         ) from None

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 
 from ssah_jax.data import ImageSequence
-from ssah_jax.data.images import printable
+from ssah_jax.retrieval.files import one_line
 from ssah_jax.run import parallel
 from ssah_jax.run.code_batches import code_batches
 from ssah_jax.run.experiment import Experiment
@@ -113,7 +113,7 @@ def given_queries(encoder: RunEncoder, names: Sequence[str]) -> Queries:
     """
     files = encoder.image_files(names)
     return Queries(
-        [printable(name) for name in names],
+        [one_line(name) for name in names],
         np.stack([files[i] for i in range(len(names))]),
     )
 
@@ -262,7 +262,7 @@ def _neighbour(
 
 def _name(experiment: Experiment, row: int) -> str:
     names = experiment.source.names
-    return printable(names[row]) if names else str(row)
+    return one_line(names[row]) if names else str(row)
 
 
 def _first_class(labels: Float32[np.ndarray, "n C"]) -> Int64[np.ndarray, "n"]:
@@ -273,4 +273,4 @@ def _first_class(labels: Float32[np.ndarray, "n C"]) -> Int64[np.ndarray, "n"]:
 
 def _labels(experiment: Experiment, labels: np.ndarray) -> tuple[str, ...]:
     names = experiment.source.class_names
-    return tuple(printable(names[c]) for c in np.flatnonzero(labels).tolist())
+    return tuple(one_line(names[c]) for c in np.flatnonzero(labels).tolist())

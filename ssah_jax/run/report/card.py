@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssah_jax.data.images import printable
+from ssah_jax.retrieval.files import one_line
 from ssah_jax.run.workdir import Workdir, write_atomically
 
 _MOST_CLASSES = 40
@@ -95,7 +95,7 @@ ssah encode --model FILE photos --out codes.parquet
 
 def as_text(name: str) -> str:
     """A name such that Markdown and HTML show it as it is, on one line."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(name))
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", one_line(name))
 
 
 def _figures(results: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64
 
-from ssah_jax.data.images import printable
+from ssah_jax.retrieval.files import one_line
 from ssah_jax.run.workdir import write_atomically
 
 Group = Literal["best", "typical", "worst"]
@@ -216,7 +216,7 @@ def describe(
     def about(index: int) -> dict[str, Any]:
         return {
             "index": index,
-            "id": printable(names[index]) if names is not None else str(index),
+            "id": one_line(names[index]) if names is not None else str(index),
             "labels": [class_names[c] for c in np.flatnonzero(labels[index]).tolist()],
             "picture": _picture_name(index),
         }

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from ssah_jax.data.images import printable
+from ssah_jax.retrieval.files import one_line
 
 
 def render(template: str, **values: Any) -> str:
@@ -37,7 +37,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "printable": printable,
+        "one_line": one_line,
         "png": functools.partial(_data_url, kind="png"),
         "jpeg": functools.partial(_data_url, kind="jpeg"),
     }

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ssah_jax.data.images import printable
 from ssah_jax.data.sealed import SEAL
+from ssah_jax.retrieval.files import one_line
 from ssah_jax.run.report.gallery import GROUPS
 from ssah_jax.run.report.looks import read_looks, sections
 from ssah_jax.run.report.page import render
@@ -201,7 +201,7 @@ def _classes(
     def row(number: str, found: Mapping[str, Any]) -> dict[str, Any]:
         known = int(number) < len(class_names)
         return {
-            "name": printable(class_names[int(number)]) if known else f"Class {number}",
+            "name": one_line(class_names[int(number)]) if known else f"Class {number}",
             "value": found["map"],
             "low": found.get("pessimistic", found["map"]),
             "high": found.get("optimistic", found["map"]),
@@ -250,7 +250,7 @@ def _gallery(folder: Path) -> dict[str, list[dict[str, Any]]]:
         path = folder / Path(image["picture"]).name
         return {
             **image,
-            "labels": printable(", ".join(image["labels"])) or "no label",
+            "labels": one_line(", ".join(image["labels"])) or "no label",
             "png": path.read_bytes() if path.is_file() else None,
         }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ssah_jax.data.images import printable
+from ssah_jax.retrieval.files import one_line
 from ssah_jax.run.report.looks import sections
 from ssah_jax.run.report.page import render
 from ssah_jax.run.report.pictures import draw_heat, draw_picture
@@ -33,7 +33,7 @@ def describe(
     stride = -(-len(shown.classes) // _MOST_POINTS)
     return {
         "step": step,
-        "class_names": [printable(name) for name in class_names],
+        "class_names": [one_line(name) for name in class_names],
         "first_class": multi_label,
         "classes": shown.classes[::stride].tolist(),
         "points": shown.points[::stride].round(4).tolist(),

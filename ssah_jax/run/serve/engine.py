@@ -14,10 +14,11 @@ from jaxtyping import Int64, Real, UInt8
 from PIL import Image
 
 from ssah_jax.data.encoded import image_files
-from ssah_jax.data.images import decode, printable
+from ssah_jax.data.images import decode
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.duplicates import comparisons, distances_to, groups
 from ssah_jax.retrieval.feature_files import KeptFeatures
+from ssah_jax.retrieval.files import one_line
 from ssah_jax.retrieval.index import Index
 from ssah_jax.retrieval.reranking import rerank
 from ssah_jax.retrieval.rows import among, matching
@@ -160,8 +161,8 @@ class Engine:
         # Names need not be UTF-8, JSON is.
         return {
             "row": row,
-            "id": printable(self.index.ids[row]),
-            "labels": list(map(printable, labels)),
+            "id": one_line(self.index.ids[row]),
+            "labels": list(map(one_line, labels)),
         }
 
     def picture(self, row: int, side: str) -> bytes:
@@ -240,5 +241,5 @@ class Engine:
             return Path(name)
         path, root = os.path.realpath(self._root / name), os.path.realpath(self._root)
         if os.path.commonpath([root, path]) != root:
-            raise DataError(f"{printable(name)}: lies outside the folder of the images")
+            raise DataError(f"{one_line(name)}: lies outside the folder of the images")
         return Path(path)
