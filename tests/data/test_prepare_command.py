@@ -40,17 +40,6 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, message):
     assert message in err
 
 
-def test_defects_keep_their_traceback(monkeypatch):
-    from ssah_jax.cli import prepare as command
-
-    def defect(options):
-        raise ValueError("a defect of ours")
-
-    monkeypatch.setattr(command, "run", defect)
-    with pytest.raises(ValueError, match="a defect"):
-        commands.main(["prepare", "cifar10"])
-
-
 def test_help_loads_no_data_code():
     script = (
         "import sys; from ssah_jax.cli import main; status = main(['--help']); "

@@ -65,7 +65,7 @@ def here(
     """Run `ssah` in this process: exit status, standard output, standard error.
 
     What a process of its own costs is some seconds, and what it shows is shown by few
-    of them: see tests/cli/test_commands.py and test_edges.py.
+    of them: see tests/cli/test_commands.py and test_terminals.py.
     """
     capsys.readouterr()
     with contextlib.chdir(ROOT):

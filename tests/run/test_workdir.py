@@ -1,6 +1,7 @@
 """The workdir: whose it is, what survives a kill, and experiments' set-up checks."""
 
 import dataclasses
+import errno
 import json
 import os
 import platform
@@ -146,13 +147,19 @@ def test_what_killed_writers_left_is_removed(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+def test_a_failed_write_keeps_the_old_file_alone(step, tmp_path, monkeypatch):
     path = tmp_path / "results.json"
     write_atomically(path, "old")
-    monkeypatch.setattr("pathlib.Path.replace", lambda self, target: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+
+    def full(self, _):
+        self.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr("pathlib.Path." + step, full)
+    with pytest.raises(OSError):
         write_atomically(path, "new")
-    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["results.json"] and path.read_text() == "old"
 
 
 def test_prepare_splits_without_overlap():
