@@ -8,15 +8,21 @@ from PIL import Image
 from search_cases import (
     NUMBER,
     SMALL_CODES,
+    UPLOAD_LIMIT,
     Run,
     as_if_trained,
     call,
     config,
     without_weights,
 )
+from starlette.applications import Starlette
 
+from ssah_jax.retrieval.code_files import read_codes
+from ssah_jax.retrieval.index import Index, build_index
 from ssah_jax.run import evaluators, opening
 from ssah_jax.run.experiment import prepare
+from ssah_jax.run.serve.app import make_app
+from ssah_jax.run.serve.engine import Engine
 from ssah_jax.run.workdir import Workdir
 
 
@@ -60,3 +66,19 @@ def frozen(run, tmp_path_factory) -> Path:
         without_weights(patch)
         assert call("encode", *SMALL_CODES, run.photos, "--out", out) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def index(run, encoded) -> Index:
+    """Of all photos, labelled by their folder, and of one that is gone."""
+    codes = read_codes(encoded)
+    labels = tuple((name.split("/")[-2],) for name in codes.ids)
+    ids = (*codes.ids[:-1], "gone.png")
+    made = type(codes)(ids, codes.packed, codes.bits, codes.fingerprint, labels)
+    return build_index(made)
+
+
+@pytest.fixture(scope="module")
+def app(run, index) -> Starlette:
+    """What `ssah serve` serves of it."""
+    return make_app(Engine(index), run.encoder, max_upload=UPLOAD_LIMIT)

@@ -1,47 +1,18 @@
-"""`ssah serve`: what is answered, to whom, and what a browser shows."""
+"""`ssah serve`: what is answered, and to whom."""
 
 import base64
 import io
-import json
 import socket
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
-import uvicorn
-from browser import CHROMIUM, Browser
 from PIL import Image
-from search_cases import call, distances, mistake
+from search_cases import UPLOAD_LIMIT, distances
 from starlette.testclient import TestClient
 
-from ssah_jax.cli import serve as serve_lib
-from ssah_jax.retrieval.code_files import read_codes
 from ssah_jax.retrieval.index import build_index
-from ssah_jax.run import parallel
-from ssah_jax.run.serve import batching
 from ssah_jax.run.serve.app import make_app
 from ssah_jax.run.serve.engine import Engine
-
-LIMIT = 50_000
-
-
-@pytest.fixture(scope="module")
-def index(run, encoded):
-    """Of all photos, labelled by their folder, and of one that is gone."""
-    codes = read_codes(encoded)
-    labels = tuple((name.split("/")[-2],) for name in codes.ids)
-    ids = (*codes.ids[:-1], "gone.png")
-    made = type(codes)(ids, codes.packed, codes.bits, codes.fingerprint, labels)
-    return build_index(made)
-
-
-@pytest.fixture(scope="module")
-def app(run, index):
-    return make_app(Engine(index), run.encoder, max_upload=LIMIT)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +72,7 @@ def test_an_indexed_image_finds_others(run, index, client):
     assert len(among.json()["results"]) == 19
 
 
-def test_answers_are_as_openapi_says(run, index, client):
+def test_answers_are_as_openapi_says(run, client):
     described = client.get("/openapi.json").json()
     assert described["openapi"].startswith("3.")
     schemas = described["components"]["schemas"]
@@ -118,7 +89,11 @@ def test_answers_are_as_openapi_says(run, index, client):
     ):
         conforms(found.json(), schemas[name], schemas)
     about = client.get("/about").json()
-    assert (about["images"], about["bits"], about["max_upload"]) == (70, 20, LIMIT)
+    assert (about["images"], about["bits"], about["max_upload"]) == (
+        70,
+        20,
+        UPLOAD_LIMIT,
+    )
     assert {"name": "4", "images": 10} in about["labels"]
 
 
@@ -160,7 +135,12 @@ def test_no_image_lies_outside_the_root(run, index):
     [
         (422, "image/png", b"", "an empty file"),
         (422, "image/png", b"<html>no image</html>", "found no image"),
-        (413, "image/png", bytes(LIMIT + 1), "accepted are images of up to 50000"),
+        (
+            413,
+            "image/png",
+            bytes(UPLOAD_LIMIT + 1),
+            "accepted are images of up to 50000",
+        ),
         (415, "text/plain", b"x", "content-type: found 'text/plain'"),
         (415, "multipart/form-data; boundary=x", b"x", "multipart"),
         (422, "application/json", b"{", "found no JSON"),
@@ -227,7 +207,7 @@ def test_pages_of_others_are_refused_and_ours_load_nothing(client):
         )
 
 
-def test_duplicates(run, client):
+def test_duplicates(client):
     found = client.get("/duplicates").json()
     sizes = [group["size"] for group in found["shown"]]
     assert found["groups"] == len(sizes) and sizes == sorted(sizes, reverse=True)
@@ -235,183 +215,3 @@ def test_duplicates(run, client):
     for distance in ("20", "-1", "x", "9" * 30):
         answer = client.get("/duplicates", params={"distance": distance})
         assert answer.status_code == 422, distance
-
-
-# Batches.
-
-
-def test_requests_that_wait_share_one_call(run):
-    import asyncio
-
-    sizes: list[int] = []
-
-    def encode(images):
-        sizes.append(len(images))
-        time.sleep(0.05)
-        return [(image[0, 0], None) for image in images]
-
-    async def ask():
-        batcher = batching.Batcher(encode)
-        images = [np.full((2, 2, 1), n, np.uint8) for n in range(20)]
-        return await asyncio.gather(*map(batcher, images))
-
-    codes = asyncio.run(ask())
-    assert [int(code[0]) for code, _ in codes] == [*range(20)]
-    assert sum(sizes) == 20 and len(sizes) <= 3
-
-
-def test_a_failure_reaches_all_who_wait_and_ends_nothing():
-    import asyncio
-
-    def encode(images):
-        if images[0, 0, 0, 0] == 9:
-            raise RuntimeError("failed")
-        return [(image[0, 0], None) for image in images]
-
-    async def ask():
-        batcher = batching.Batcher(encode)
-        bad, good = np.full((1, 1, 1), 9, np.uint8), np.zeros((1, 1, 1), np.uint8)
-        first = await asyncio.gather(batcher(bad), return_exceptions=True)
-        return first, await batcher(good)
-
-    failed, (code, _) = asyncio.run(ask())
-    assert isinstance(failed[0], RuntimeError) and code.tolist() == [0]
-
-
-def test_every_call_takes_the_same_compiled_step(run, monkeypatch):
-    made = []
-    original = parallel.pmap_encode_step
-    monkeypatch.setattr(
-        parallel, "pmap_encode_step", lambda c: made.append(c) or original(c)
-    )
-    encode = batching.batch_encoder(run.encoder)
-    for count in (1, 1, 3, 2):
-        encode(np.zeros((count, 8, 8, 1), np.uint8))
-    assert len(made) == 1
-
-
-def test_a_batch_gives_the_codes_of_its_images(run):
-    images = [
-        np.asarray(Image.open(run.photos / name))[..., None] for name in run.names[:6]
-    ]
-    encode = batching.batch_encoder(run.encoder)
-    packed = np.stack([code for code, _ in encode(np.stack(images))])
-    found = np.unpackbits(packed, axis=1)[:, :20]
-    np.testing.assert_array_equal(found, run.codes[:6] >= 0)
-
-
-# As a process, and in a browser.
-
-
-@pytest.fixture(scope="module")
-def served(app) -> Iterator[str]:
-    listening = serve_lib._listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
-    listening.close()
-
-
-def test_requests_at_once_get_their_own_answers(run, index, served):
-    import urllib.request
-
-    def ask(position):
-        content = (run.photos / run.names[position]).read_bytes()
-        headers = {"content-type": "image/png"}
-        request = urllib.request.Request(f"{served}/search?k=70", content, headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)["results"]
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, range(24)))
-    for position, hits in enumerate(answers):
-        away = sorted(distances(run, position))
-        assert [hit["distance"] for hit in hits] == away
-
-
-def test_mistakes_of_serve(run, indexed, tmp_path, capsys, monkeypatch):
-    arguments = ("serve", "--workdir", run.workdir, "--index", indexed, "--port")
-    with serve_lib._listen("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
-        line = mistake(capsys, *arguments, port)
-    assert line.startswith(f"--port: found {port} taken by another program")
-    assert mistake(capsys, *arguments, 70000).startswith("--port: found 70000")
-    assert mistake(capsys, *arguments, 0, "--host", "no host").startswith("--host")
-    assert mistake(capsys, *arguments, 0, "--max-upload", 0).startswith("--max-upload")
-    assert mistake(capsys, *arguments, 0, "--root", tmp_path / "no").startswith(
-        "--root"
-    )
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.setattr(serve_lib.importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'ssah-jax[serve]'" in mistake(capsys, *arguments, 0)
-
-
-def test_serve_says_where_and_ends_on_interrupt(run, indexed, capsys, monkeypatch):
-    def interrupted(app, listening):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: interrupted(0, 0))
-    monkeypatch.setattr(batching, "SIZES", (1,))
-    arguments = ("serve", "--workdir", run.workdir, "--index", indexed)
-    assert call(*arguments, "--port", 0) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("70 images at http://127.0.0.1:") and out.endswith(
-        "stopped\n"
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_a_dropped_file_shows_what_is_near(run, index, served, tmp_path):
-    content = (run.photos / run.names[5]).read_bytes()
-    browser = Browser(tmp_path / "profile")
-    try:
-        browser.open(served)
-        browser.wait_for("document.querySelectorAll('#labels option').length === 7")
-        drop = f"""(() => {{
-          const bytes = Uint8Array.from(atob('{base64.b64encode(content).decode()}'),
-            (c) => c.charCodeAt(0));
-          const data = new DataTransfer();
-          data.items.add(new File([bytes], 'dropped <b>.png', {{type: 'image/png'}}));
-          window.dispatchEvent(new DragEvent('drop',
-            {{dataTransfer: data, bubbles: true, cancelable: true}}));
-        }})()"""
-        browser.run(drop)
-        browser.wait_for("document.querySelectorAll('#results li').length === 24")
-        shown = browser.run(
-            "[...document.querySelectorAll('#results li b')].map((b) => b.textContent)"
-        )
-        wanted = sorted(distances(run, 5))[:24]
-        assert shown == [f"distance {distance}" for distance in wanted]
-        assert browser.run("document.querySelector('#name').textContent") == (
-            "dropped <b>.png"
-        )
-        # From a result on, by its button; then back to where it was.
-        browser.run("document.querySelector('#results button').click()")
-        browser.wait_for("location.hash.startsWith('#row=')")
-        row = int(browser.run("parseInt(location.hash.slice(5))"))
-        browser.wait_for(
-            f"document.querySelector('#name').textContent.startsWith({index.ids[row]!r})"
-        )
-        browser.run(
-            "document.querySelector('#label').value = '3';"
-            "document.querySelector('#label').dispatchEvent(new Event('change'))"
-        )
-        browser.wait_for("document.querySelectorAll('#results li').length === 10")
-        browser.run("document.querySelector('#duplicates').click()")
-        browser.wait_for("document.querySelector('#status').textContent.match(/group/)")
-        assert browser.run("document.querySelectorAll('#results h2').length") >= 1
-        drop = drop.replace(base64.b64encode(content).decode(), "AAAA")
-        browser.run(drop)
-        browser.wait_for("!!document.querySelector('#status.bad')")
-        status = browser.run("document.querySelector('#status').textContent")
-        assert "found no image" in status
-        # The refusal itself, and the picture that is gone, are all that it minds.
-        assert all(
-            "422" in x or "404" in x or "/images/69" in x for x in (browser.complaints)
-        ), browser.complaints
-    finally:
-        browser.close()

@@ -27,6 +27,10 @@ SMALL_CODES = ("--backbone", "small_conv", "--image-size", 16, "--bits", 16)
 """Codes of a backbone that compiles fast, where `small_weights` is in place."""
 
 
+UPLOAD_LIMIT = 50_000
+"""Bytes of an image that the app of these tests takes."""
+
+
 def small_weights(backbone: str, weights: str = "default") -> Extractor:
     """In the place of `load_extractor`: has weights of "small_conv" too.
 
