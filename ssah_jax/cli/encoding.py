@@ -118,11 +118,8 @@ def encode_images(
 
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error: found {on_error!r}, expected skip or raise")
-    path, names = Path(out), list(dict.fromkeys(names))
     processes = jax.process_count()
-    if processes > 1:
-        path = shard_path(path, jax.process_index(), processes)
-        names = names[jax.process_index() :: processes]
+    path, names = _own_share(out, names)
     check_out(path, overwrite=overwrite, update=update)
     if update and processes > 1:
         raise ValueError(f"--update: found {processes} processes, accepted is one")
@@ -190,6 +187,19 @@ def encode_images(
         seconds=time.monotonic() - started,
         changes=earlier.changes if earlier else None,
     )
+
+
+def _own_share(
+    out: str | os.PathLike[str], names: Sequence[str]
+) -> tuple[Path, list[str]]:
+    """The file and the images of this process, each image once."""
+    import jax
+
+    path, names = Path(out), list(dict.fromkeys(names))
+    index, processes = jax.process_index(), jax.process_count()
+    if processes == 1:
+        return path, names
+    return shard_path(path, index, processes), names[index::processes]
 
 
 def _write_codes(

@@ -84,29 +84,8 @@ def _loop(
     step_fn = parallel.train_step(config, _device_pool(run))
     draw_strip = strip_drawer(run.experiment, run.workdir.path / "strips")
     any_process = parallel.AnyProcess()
-    clock = _Clock(first, images=config.batch.labelled + config.batch.unlabelled)
-    start = time.perf_counter() - run.seconds
     unlogged: tuple[int, Metrics] | None = None
     running: collections.deque[jax.Array] = collections.deque()
-
-    def log(step: int, line: dict[str, Any]) -> None:
-        if line and processes.is_first():
-            seconds = round(time.perf_counter() - start, 3)
-            run.workdir.log({"step": step, "seconds": seconds} | line)
-            run.record_skipped()
-            trackers.log_scalars(line, step=step)
-
-    def fetch(step: int, metrics: Metrics) -> dict[str, float]:
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        # Before anything that diverged is evaluated or replaces a checkpoint.
-        _check_finite(values, step)
-        return values
-
-    def rated(step: int, values: dict[str, float]) -> dict[str, float]:
-        line = values | clock.rates(step)
-        bar.set_postfix_str(_progress(line))
-        return line
-
     bar = tqdm(
         total=config.steps,
         initial=first,
@@ -114,9 +93,10 @@ def _loop(
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     )
+    log = _Log(run, trackers, bar)
     with bar:
         for step in range(first + 1, config.steps + 1):
-            with clock.waiting():
+            with log.clock.waiting():
                 batch = parallel.place_batch(next(run.iterator), config)
             run.state, metrics = step_fn(run.state, batch)
             bar.update()
@@ -125,8 +105,7 @@ def _loop(
             if len(running) > _AHEAD:
                 running.popleft().block_until_ready()
             if unlogged is not None:
-                before = unlogged[0]
-                log(before, rated(before, fetch(*unlogged)))
+                log.write(unlogged[0], log.read(*unlogged, rates=True))
                 unlogged = None
             last, stop = step == config.steps, any_process(stopped())
             due = _is_time(step, config.log_every) or last or stop
@@ -135,9 +114,10 @@ def _loop(
             if not (evaluate or save):
                 unlogged = (step, metrics) if due else None
                 continue
-            values, line, metric = fetch(step, metrics), {}, None
-            if due:
-                line = rated(step, values)
+            # Before anything that diverged is evaluated or replaces a checkpoint.
+            numbers = log.read(step, metrics, rates=due)
+            line: dict[str, Any] = numbers if due else {}
+            metric = None
             if evaluate and config.eval.every:
                 state = parallel.locally(run.state)
                 line |= dict(evaluator.validate(state))
@@ -146,10 +126,10 @@ def _loop(
                     metric = float(processes.gather(repr(line["validation/map"]))[0])
                 if processes.is_first():
                     trackers.log_image("strip", draw_strip(state), step=step)
-            log(step, line)
+            log.write(step, line)
             if evaluate:
                 # Its seconds are not the step's.
-                clock.restart(step)
+                log.clock.restart(step)
             if save:
                 run.checkpoints.save(
                     step,
@@ -160,6 +140,44 @@ def _loop(
             if stop and not last:
                 return False
     return True
+
+
+class _Log:
+    """Where the numbers of steps go: metrics.jsonl, the trackers, the progress bar.
+
+    Attributes:
+        clock: what it takes the rates from.
+    """
+
+    def __init__(self, run: Run, trackers: Trackers, bar: tqdm) -> None:
+        """Goes on after the step that the run is at."""
+        batch = run.experiment.config.batch
+        self._run, self._trackers, self._bar = run, trackers, bar
+        self._start = time.perf_counter() - run.seconds
+        self.clock = _Clock(
+            int(run.state.step), images=batch.labelled + batch.unlabelled
+        )
+
+    def read(self, step: int, metrics: Metrics, *, rates: bool) -> dict[str, float]:
+        """The numbers of a step, and with `rates` how fast the steps were until now.
+
+        Raises:
+            DivergedError: a loss or a gradient is not finite.
+        """
+        line = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        _check_finite(line, step)
+        if rates:
+            line |= self.clock.rates(step)
+            self._bar.set_postfix_str(_progress(line))
+        return line
+
+    def write(self, step: int, line: dict[str, Any]) -> None:
+        """Tells of a step; nothing of an empty line."""
+        if line and processes.is_first():
+            seconds = round(time.perf_counter() - self._start, 3)
+            self._run.workdir.log({"step": step, "seconds": seconds} | line)
+            self._run.record_skipped()
+            self._trackers.log_scalars(line, step=step)
 
 
 class _Clock:
