@@ -252,7 +252,8 @@ def _images(place: Path, folder: Path) -> tuple[Any, Case]:
     import numpy as np
     from PIL import Image
 
-    from ssah_jax.data.images import decode, image_suffixes
+    from ssah_jax.data.formats import image_suffixes
+    from ssah_jax.data.images import decode
 
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     bases, suffixes = [], image_suffixes()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ssah_jax.data.images import image_suffixes, unread_pictures
+from ssah_jax.data.formats import image_suffixes, unread_pictures
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.files import one_line
 

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from ssah_jax.data.finding import PassedOver, find_images, folders_in
-from ssah_jax.data.images import Resize, unread_pictures
+from ssah_jax.data.formats import unread_pictures
+from ssah_jax.data.images import Resize
 from ssah_jax.data.listing import UNLABELLED, listed_source
 from ssah_jax.data.naming import check_different, part_of
 from ssah_jax.data.source import DataError, Source, consecutive_parts

@@ -4,8 +4,6 @@ Pillow decodes; this module says what becomes of orientation, transparency, 16 b
 CMYK, and turns whatever Pillow raises on damaged files into one error.
 """
 
-import contextlib
-import functools
 import io
 import os
 from typing import Final, Literal
@@ -14,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
+from ssah_jax.data.formats import HEIC_EXTRA, formats
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.files import one_line
 
@@ -23,62 +22,10 @@ Resize = Literal["crop", "squash"]
 RESIZES: Final = ("crop", "squash")
 """The words of `Resize`."""
 
-_UNREAD: Final = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5")
-"""Formats that Pillow names and does not decode, or by an outside program alone."""
-
-_HEIC_EXTRA: Final = "pip install 'ssah-jax[heic]'"
-_HEIC_SUFFIXES: Final = (".heic", ".heif", ".hif", ".heics", ".heifs")
 _HEIC_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1")
-
-_OTHER_PICTURES: Final = (
-    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".srw", ".pef"),
-    *(".jxl", ".svg", ".eps", ".ai", ".psb", ".exr", ".hdr", ".xcf", ".djvu", ".pdf"),
-    *(".mp4", ".mov", ".avi", ".mkv", ".webm"),
-)
 
 MAX_PIXELS: Final = 89_478_485
 """Pixels of the largest image that is decoded; beyond, Pillow warns of a bomb."""
-
-
-@functools.cache
-def _formats() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Formats that can be told by content, and those that only a suffix tells."""
-    with contextlib.suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    Image.init()
-    read = sorted(set(Image.OPEN) - set(_UNREAD))
-    by_content = tuple(name for name in read if Image.OPEN[name][1] is not None)
-    return by_content, tuple(name for name in read if name not in by_content)
-
-
-@functools.cache
-def image_suffixes() -> tuple[str, ...]:
-    """Ends of file names, in lower case, that the installed Pillow reads, sorted.
-
-    Left out are formats that it only writes or names, and EPS, which runs another
-    program. HEIC is there where pillow-heif is installed.
-    """
-    by_content, by_suffix = _formats()
-    # A JPEG file of several pictures, which the parser of JPEG opens.
-    read = {*by_content, *by_suffix, "MPO"}
-    extensions = Image.registered_extensions()
-    return tuple(sorted(s for s, name in extensions.items() if name in read))
-
-
-def unread_pictures(suffix: str) -> str:
-    """What to do about pictures of a kind that is not read here; empty for others.
-
-    Args:
-        suffix: of a file's name, such as ".heic", in any case.
-    """
-    suffix = suffix.lower()
-    if suffix in image_suffixes():
-        return ""
-    if suffix in _HEIC_SUFFIXES:
-        return f"{_HEIC_EXTRA} reads them"
-    return "convert them" if suffix in _OTHER_PICTURES else ""
 
 
 class ImageError(DataError):
@@ -144,7 +91,7 @@ def decode(
     except Image.UnidentifiedImageError as error:
         heic = content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS
         found = (
-            f"a HEIC image, which {_HEIC_EXTRA} reads"
+            f"a HEIC image, which {HEIC_EXTRA} reads"
             if heic
             else f"no image (it starts with {content[:8]!r})"
         )
@@ -203,8 +150,8 @@ def _as_square(
 
 
 def _open(content: bytes, name: str) -> Image.Image:
-    """The image, yet to be decoded, by one of the parsers that `_formats` lets run."""
-    by_content, by_suffix = _formats()
+    """The image, yet to be decoded, by one of the parsers that `formats` lets run."""
+    by_content, by_suffix = formats()
     try:
         return Image.open(io.BytesIO(content), formats=by_content)
     except Image.UnidentifiedImageError:

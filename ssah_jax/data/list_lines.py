@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import UInt8
 
-from ssah_jax.data.images import image_suffixes
+from ssah_jax.data.formats import image_suffixes
 from ssah_jax.data.listing import read_bytes
 from ssah_jax.data.source import DataError
 from ssah_jax.data.table_rows import decode_text

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ssah_jax.data.images import image_suffixes
+from ssah_jax.data.formats import image_suffixes
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.files import one_line
 

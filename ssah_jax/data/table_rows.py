@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ssah_jax.data.images import image_suffixes
+from ssah_jax.data.formats import image_suffixes
 from ssah_jax.data.listing import read_bytes
 from ssah_jax.data.source import DataError
 from ssah_jax.retrieval.files import one_line
