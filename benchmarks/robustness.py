@@ -20,9 +20,10 @@ from absl import app, flags
 from ssah_jax import retrieval, transforms
 from ssah_jax.data.reading import Reader
 from ssah_jax.method import steps
+from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run import train_state
 from ssah_jax.run.experiment import prepare
-from ssah_jax.run.workdir import Workdir, write_atomically
+from ssah_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 _OUT = flags.DEFINE_string("out", None, "JSON file; standard output by default.")

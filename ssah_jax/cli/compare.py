@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import UserError, setting_up
+    from ssah_jax.retrieval.files import write_atomically
     from ssah_jax.run.report.compare_page import comparison
-    from ssah_jax.run.workdir import write_atomically
 
     path = Path(options.out)
     with setting_up():

@@ -104,8 +104,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.reading import SkippedImages
-    from ssah_jax.retrieval.files import one_line
-    from ssah_jax.run.workdir import write_atomically
+    from ssah_jax.retrieval.files import one_line, write_atomically
 
     with setting_up():
         check_encoder(options)

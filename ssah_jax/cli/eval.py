@@ -72,10 +72,11 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.data import find_leaks
     from ssah_jax.data.sealed import sealed
+    from ssah_jax.retrieval.files import write_atomically
     from ssah_jax.run import evaluators, parallel, processes
     from ssah_jax.run.other_sets import other_sets
     from ssah_jax.run.results import write_results
-    from ssah_jax.run.workdir import is_pushed, write_atomically
+    from ssah_jax.run.workdir import is_pushed
 
     with setting_up():
         pushed = is_pushed(options.workdir or "")

@@ -40,10 +40,10 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import setting_up
-    from ssah_jax.retrieval.files import one_line
+    from ssah_jax.retrieval.files import one_line, write_atomically
     from ssah_jax.run import export
     from ssah_jax.run.encoder import Encoder
-    from ssah_jax.run.workdir import Workdir, is_pushed, write_atomically
+    from ssah_jax.run.workdir import Workdir, is_pushed
 
     path = Path(options.out)
     with setting_up():

@@ -190,8 +190,7 @@ def _write_page(
     """`--html`."""
     from ssah_jax.cli.errors import UserError
     from ssah_jax.cli.result_page import render
-    from ssah_jax.retrieval.files import one_line
-    from ssah_jax.run.workdir import write_atomically
+    from ssah_jax.retrieval.files import one_line, write_atomically
 
     page = render(
         results,

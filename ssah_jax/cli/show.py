@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.arguments import check_out
     from ssah_jax.cli.errors import UserError, setting_up
-    from ssah_jax.retrieval.files import one_line
+    from ssah_jax.retrieval.files import one_line, write_atomically
     from ssah_jax.run import show
     from ssah_jax.run.experiment import prepare
     from ssah_jax.run.other_sets import find_data
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from ssah_jax.run.report.run_page import write_report
     from ssah_jax.run.report.show_page import describe, show_page
     from ssah_jax.run.run_encoder import load_encoder
-    from ssah_jax.run.workdir import Workdir, write_atomically
+    from ssah_jax.run.workdir import Workdir
 
     path = Path(options.out)
     with setting_up():

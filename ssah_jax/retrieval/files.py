@@ -49,6 +49,18 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f"{start}{os.getpid()}.tmp")
 
 
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see the old content or the new, never half."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = temporary_path(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)

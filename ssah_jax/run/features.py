@@ -152,19 +152,8 @@ def write_features(
         ValueError: the backbone does not take such images.
     """
     width = feature_width(extractor, source.image_shape)
-    origin = FeatureOrigin(
-        backbone=extractor.backbone,
-        weights_sha256=extractor.sha256,
-        image_size=extractor.image_size,
-        dtype=extractor.dtype,
-        stored=stored,
-        source=source.name,
-        source_digest=source_digest(source),
-        crop_size=extractor.crop_size,
-        resize=str(config["data"]["resize"]),
-        views=recipe.number if recipe else 1,
-        view_recipe=recipe.digest if recipe else "",
-    )
+    resize = str(config["data"]["resize"])
+    origin = _origin(extractor, source, recipe, stored=stored, resize=resize)
     with FeatureWriter(out, source, origin, width=width) as writer:
         first = writer.rows
         if writer.complete:
@@ -201,3 +190,27 @@ def write_features(
             said=said or {},
         )
     return len(source) - first, width
+
+
+def _origin(
+    extractor: Extractor,
+    source: Source,
+    recipe: ViewRecipe | None,
+    *,
+    stored: str,
+    resize: str,
+) -> FeatureOrigin:
+    """What the features depend on."""
+    return FeatureOrigin(
+        backbone=extractor.backbone,
+        weights_sha256=extractor.sha256,
+        image_size=extractor.image_size,
+        dtype=extractor.dtype,
+        stored=stored,
+        source=source.name,
+        source_digest=source_digest(source),
+        crop_size=extractor.crop_size,
+        resize=resize,
+        views=recipe.number if recipe else 1,
+        view_recipe=recipe.digest if recipe else "",
+    )

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 from ssah_jax.data.sealed import sealed
+from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run import processes
 from ssah_jax.run.report.card import write_card
 from ssah_jax.run.report.gallery import Gallery, write_gallery
-from ssah_jax.run.workdir import Workdir, write_atomically
+from ssah_jax.run.workdir import Workdir
 
 
 def is_finished(workdir: Workdir) -> bool:

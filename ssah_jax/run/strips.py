@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from ssah_jax.config import Config
 from ssah_jax.data.reading import Reader
 from ssah_jax.method.views import generate, make_views
+from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run.experiment import Experiment
 from ssah_jax.run.report import pictures
-from ssah_jax.run.workdir import write_atomically
 from ssah_jax.types import Batch, PaceState, Params, TrainState
 
 _IMAGES = 12

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run.tracker_kinds import KINDS, Place, Tracker, Values
-from ssah_jax.run.workdir import write_atomically
 
 
 class Trackers:

@@ -33,7 +33,7 @@ from jaxtyping import Float32
 from ssah_jax import config as config_lib
 from ssah_jax.config import Config
 from ssah_jax.data.sealed import unsealed
-from ssah_jax.retrieval.files import temporary_path
+from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run.model_info import ModelInfo
 
 
@@ -359,15 +359,3 @@ class Workdir:
         """Seconds of training until a step, by the last line at or before it."""
         seconds = [m["seconds"] for m in self.read_metrics() if m["step"] <= step]
         return float(seconds[-1]) if seconds else 0.0
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that readers see the old content or the new, never half."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = temporary_path(path)
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

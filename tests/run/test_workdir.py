@@ -14,10 +14,11 @@ from PIL import Image
 
 from ssah_jax.config import ConfigError, from_config_dict
 from ssah_jax.data.sealed import sealed
+from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run.experiment import check_devices, prepare
 from ssah_jax.run.model_info import ModelInfo
 from ssah_jax.run.results import is_finished
-from ssah_jax.run.workdir import Workdir, WorkdirError, write_atomically
+from ssah_jax.run.workdir import Workdir, WorkdirError
 
 CONFIG = from_config_dict({})
 INFO = ModelInfo((8, 8, 1), ("a", "b"), "0123")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssah_jax.retrieval.files import one_line
-from ssah_jax.run.workdir import Workdir, write_atomically
+from ssah_jax.retrieval.files import one_line, write_atomically
+from ssah_jax.run.workdir import Workdir
 
 _MOST_CLASSES = 40
 

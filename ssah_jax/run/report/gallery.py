@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64
 
-from ssah_jax.retrieval.files import one_line
-from ssah_jax.run.workdir import write_atomically
+from ssah_jax.retrieval.files import one_line, write_atomically
 
 Group = Literal["best", "typical", "worst"]
 

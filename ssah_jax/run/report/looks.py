@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run.report.plots import CLASS_STYLES, MARKERS, flip_plot, map_plot
-from ssah_jax.run.workdir import write_atomically
 
 _MOST_BITS = 5
 _FILE = "looks.json"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ssah_jax.data.sealed import SEAL
-from ssah_jax.retrieval.files import one_line
+from ssah_jax.retrieval.files import one_line, write_atomically
 from ssah_jax.run.report.gallery import GROUPS
 from ssah_jax.run.report.looks import read_looks, sections
 from ssah_jax.run.report.page import render
@@ -27,7 +27,6 @@ from ssah_jax.run.report.plots import (
     retrieval_plots,
     training_plots,
 )
-from ssah_jax.run.workdir import write_atomically
 
 MEASURED = {
     "not_measured": "Not measured",
