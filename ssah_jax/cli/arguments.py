@@ -201,3 +201,31 @@ def check_out(path: Path, *, overwrite: bool, update: bool | None = None) -> Non
         raise ValueError(
             f"{where}: is there already; {instead}replace it with --overwrite"
         )
+
+
+def check_html(path: str | None) -> None:
+    """Check that the page of `--html`, if one is wanted, has a folder to go to.
+
+    Raises:
+        UserError: it has none.
+    """
+    from ssah_jax.retrieval.files import one_line
+
+    if path and not Path(path).absolute().parent.is_dir():
+        raise UserError(f"--html: found no folder for {one_line(path)}, expected one")
+
+
+def write_html(path: str, page: str) -> None:
+    """Writes the page of `--html`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from ssah_jax.retrieval.files import one_line, write_atomically
+
+    try:
+        write_atomically(Path(path), page)
+    except OSError as error:
+        raise UserError(
+            f"{one_line(path)}: cannot be written ({error.strerror or error})"
+        ) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ssah_jax.cli.arguments import add_root, as_images, as_path
+from ssah_jax.cli.arguments import add_root, as_images, as_path, check_html, write_html
 from ssah_jax.cli.encoders import add_encoder, check_encoder, load_encoder
 from ssah_jax.cli.found import Hit, QueryResult, as_table
 from ssah_jax.cli.images import find_and_tell, images_as_in_training
@@ -104,7 +104,6 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.reading import SkippedImages
-    from ssah_jax.retrieval.files import one_line, write_atomically
 
     with setting_up():
         check_encoder(options)
@@ -112,10 +111,7 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(
                 "--new: expected together with one of --workdir, --like and --model"
             )
-        if options.html and not Path(options.html).absolute().parent.is_dir():
-            raise UserError(
-                f"--html: found no folder for {one_line(options.html)}, expected one"
-            )
+        check_html(options.html)
         repeated: list[str] = []
         names = find_and_tell(options.new, repeated) if options.new else []
         codes = read_codes_or_index(options.codes)
@@ -136,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         found = find_new(encoder, codes, names, options.distance, skipped)
     if options.html:
-        _write_page(options, found, write_atomically)
+        _write_page(options, found)
     for number, group in enumerate(found, start=1):
         if options.json:
             print(json.dumps(as_json(group)))
@@ -272,12 +268,9 @@ def _tell_if_long(codes: CodeSet, distance: int) -> None:
         )
 
 
-def _write_page(
-    options: argparse.Namespace, found: Sequence[Group], write: Any
-) -> None:
-    from ssah_jax.cli.errors import UserError
+def _write_page(options: argparse.Namespace, found: Sequence[Group]) -> None:
+    """`--html`."""
     from ssah_jax.cli.result_page import render_groups
-    from ssah_jax.retrieval.files import one_line
 
     shown = [
         QueryResult(f"{len(group.images)} images", group.images[:PAGE_IMAGES])
@@ -287,12 +280,4 @@ def _write_page(
     more = f"; the first {PAGE_GROUPS} are shown" if len(found) > PAGE_GROUPS else ""
     about = f"{len(found)} groups within distance {options.distance}{more}"
     root = None if options.root is None else Path(options.root)
-    try:
-        write(
-            Path(options.html),
-            render_groups(shown, sizes=sizes, about=about, root=root),
-        )
-    except OSError as error:
-        raise UserError(
-            f"{one_line(options.html)}: cannot be written ({error.strerror or error})"
-        ) from error
+    write_html(options.html, render_groups(shown, sizes=sizes, about=about, root=root))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ssah_jax.cli.arguments import add_index, add_root, as_images, as_path
+from ssah_jax.cli.arguments import (
+    add_index,
+    add_root,
+    as_images,
+    as_path,
+    check_html,
+    write_html,
+)
 from ssah_jax.cli.encoders import (
     add_encoder,
     check_encoder,
@@ -121,17 +128,13 @@ def run(options: argparse.Namespace) -> int:
     """
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.data.reading import SkippedImages
-    from ssah_jax.retrieval.files import one_line
 
     with setting_up():
         check_encoder(options)
         repeated: list[str] = []
         _check_two_stages(options)
         names = find_and_tell(options.queries, repeated) if options.queries else []
-        if options.html and not Path(options.html).absolute().parent.is_dir():
-            raise UserError(
-                f"--html: found no folder for {one_line(options.html)}, expected one"
-            )
+        check_html(options.html)
         index = load_index(options.index)
         if options.label or options.path:
             index = among(
@@ -188,21 +191,14 @@ def _write_page(
     options: argparse.Namespace, index: Index, results: Sequence[QueryResult]
 ) -> None:
     """`--html`."""
-    from ssah_jax.cli.errors import UserError
     from ssah_jax.cli.result_page import render
-    from ssah_jax.retrieval.files import one_line, write_atomically
 
     page = render(
         results,
         about=f"{len(index.ids)} images, {index.bits} bits, {index.kind} index",
         root=None if options.root is None else Path(options.root),
     )
-    try:
-        write_atomically(Path(options.html), page)
-    except OSError as error:
-        raise UserError(
-            f"{one_line(options.html)}: cannot be written ({error.strerror or error})"
-        ) from error
+    write_html(options.html, page)
 
 
 def search_images(
