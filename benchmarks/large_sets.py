@@ -9,8 +9,9 @@ files of a kilobyte or less, 1,000 a folder (links would be one image: they are 
 anew for each size, 4 GB for a million). The queries are 1,000 files more. For each size
 a fresh process lists and splits it, opens the stream of batches, and takes a small
 step; the record says the seconds of each, how many of the first were its own
-processor's (`list_and_split_cpu`: on a busy machine the rest is waiting), and the most
-memory that the process ever held. Steps are the median of the last half.
+processor's (`list_and_split_cpu`, `step_cpu`: on a busy machine the rest is waiting),
+and the most memory that the process ever held. Steps, batches and all, are the median
+of the last half.
 """
 
 import argparse
@@ -104,14 +105,16 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
     if steps:
         state = parallel.place_state(train_state.init_state(experiment), config)
         step = parallel.train_step(config)
-        took = []
+        took, used = [], []
         for _ in range(steps):
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             batch = parallel.place_batch(next(iterator), config)
             state, metrics = step(state, batch)
             jax.block_until_ready(metrics)
             took.append(time.perf_counter() - began)
+            used.append(time.process_time() - cpu)
         found["step"] = statistics.median(took[steps // 2 :])
+        found["step_cpu"] = statistics.median(used[steps // 2 :])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {name: float(f"{value:.3g}") for name, value in found.items()}
     return found | {"peak_megabytes": round(peak / 1024)}
