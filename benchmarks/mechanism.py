@@ -1,14 +1,21 @@
 """A picture of what pace and A-Net do: hardness, reach, diversity, windows, angles.
 
     python benchmarks/mechanism.py --workdir RUN --out docs/results/mechanism.svg
+    python benchmarks/mechanism.py --workdir RUN --strips docs/results/strips.png
 
 Curves are a run's own log. Windows and angles are drawn by the A-Net of its last
-checkpoint for unlabelled images. The record is benchmarks/results/mechanism.json; the
-last panel shows the study `adversary`.
+checkpoint for unlabelled images, and beside them uniform ones of the same reach, both
+with the same keys: how many bits of the teacher's codes each flips is what A-Net's
+choices are worth as an adversary's. The record is benchmarks/results/mechanism.json,
+or another --record; the last panel shows the study `adversary`. With --strips there is
+a second picture: what A-Net made of the same images at each evaluation of the run.
 """
 
+import dataclasses
+import io
 import json
 import statistics
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +23,22 @@ import matplotlib as mpl
 import numpy as np
 import records
 from absl import app, flags
+from matplotlib import image as pictures
 from matplotlib.figure import Figure
 
+from ssah_jax import pacing
+from ssah_jax.method.adversary import turned
+from ssah_jax.method.codes import encode
 from ssah_jax.method.views import generate, make_views, max_angle
 from ssah_jax.run import train_state
 from ssah_jax.run.experiment import iterate, prepare
+from ssah_jax.run.report.pictures import reduce_picture
 from ssah_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run; none to draw again.")
-_OUT = flags.DEFINE_string("out", None, "Where the picture goes.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Where the picture goes.")
+_RECORD = flags.DEFINE_string("record", "mechanism", "Name of the record.")
+_STRIPS = flags.DEFINE_string("strips", None, "Where that of the same images goes.")
 _BATCHES = flags.DEFINE_integer("batches", 16, "Batches of images.")
 
 _CURVES = {
@@ -41,21 +55,44 @@ _COLUMN = "50"
 
 
 def drawn(workdir: Workdir) -> dict:
-    """Shares of window scales, positions and angles that the last A-Net draws."""
+    """What the last A-Net draws, and how hard that is beside uniform draws.
+
+    Shares of window scales, positions and angles; the mean share of bits that its
+    samples flip, and that uniform ones of the same reach do.
+    """
     experiment = prepare(workdir.read_config())
     config = experiment.config
     state = jax.device_get(train_state.restore_state(experiment, workdir)[0])
     iterator = iterate(experiment, seed=config.seed + 1)
 
+    uniform = dataclasses.replace(
+        config, anet=dataclasses.replace(config.anet, kind="random")
+    )
+
     @jax.jit
     def deform(key, batch):
         views = make_views(key, batch, config=config)
-        return generate(state.anet, views, state.pace, config=config).deformations
+        clean = _codes(state, views.unlabelled, config)
+        flips = []
+        for who in (config, uniform):
+            made = generate(state.anet, views, state.pace, config=who)
+            hard = made.images[len(views.label) :]
+            flips.append(pacing.bit_flips(_codes(state, hard, config), clean))
+            rotated = turned(made)[len(views.label) :]
+            flips.append(rotated)
+            if who is config:
+                deformations = made.deformations
+        return deformations, flips
 
-    found = [
+    batches = [
         deform(jax.random.key(index), jax.tree.map(jnp.asarray, next(iterator)))
         for index in range(_BATCHES.value)
     ]
+    found = [one for one, _ in batches]
+    ours, ours_turned, theirs, theirs_turned = (
+        np.concatenate(parts)
+        for parts in zip(*(flips for _, flips in batches), strict=True)
+    )
     scale, position, angle = (
         np.concatenate([getattr(one, name) for one in found])
         for name in ("scale", "position", "angle")
@@ -74,7 +111,50 @@ def drawn(workdir: Workdir) -> dict:
         "positions": where.tolist(),
         "angle_edges_degrees": np.rad2deg(edges).tolist(),
         "angles": (counts / counts.sum()).tolist(),
+        "bits_flipped": {
+            name: {"anet": float(a.mean()), "uniform": float(b.mean())}
+            for name, a, b in (
+                ("occluded", ours[~ours_turned], theirs[~theirs_turned]),
+                ("rotated", ours[ours_turned], theirs[theirs_turned]),
+            )
+        },
     }
+
+
+def _codes(state, images, config):
+    return encode(state.teacher, state.teacher_stats, images, config=config)
+
+
+def draw_strips(workdir: Workdir) -> Figure:
+    """The same images, and what A-Net made of them at each evaluation."""
+    lines = map(json.loads, (workdir.path / "metrics.jsonl").read_text().splitlines())
+    paces = {row["step"]: row for row in lines if _CURVES["threshold"] in row}
+    degrees = workdir.read_config().anet.max_degrees
+    scales = workdir.read_config().anet.scales
+    rows, names = [], ["images"]
+    for path in sorted((workdir.path / "strips").glob("step_*.png")):
+        strip = pictures.imread(path)
+        # Two rows of equal height with a gap between.
+        half = (len(strip) - 4) // 2
+        rows += [strip[:half]] if not rows else []
+        rows.append(strip[half + 4 :])
+        step = int(path.stem.removeprefix("step_"))
+        pace = paces[max(one for one in paces if one <= max(step, min(paces)))]
+        window = max(scales) * pace[_CURVES["windows"]]
+        angle = degrees * pace[_CURVES["angles to"]]
+        names.append(
+            f"step {step}\nthreshold {pace[_CURVES['threshold']]:.3f}\n"
+            f"windows to {window:.2f}\nangles to {angle:.0f}°"
+        )
+    figure = Figure(figsize=(11, 0.86 * len(rows)), layout="constrained", dpi=80)
+    for axes, row, name in zip(figure.subplots(len(rows), 1), rows, names, strict=True):
+        axes.imshow(row)
+        axes.set(xticks=[], yticks=[])
+        axes.set_frame_on(False)
+        axes.set_ylabel(
+            name, rotation=0, ha="right", va="center", fontsize="small", labelpad=6
+        )
+    return figure
 
 
 def draw(record: dict, study: dict) -> Figure:
@@ -134,11 +214,18 @@ def measure(workdir: Workdir) -> dict:
 
 def main(_: list[str]) -> None:
     """Measure, write the record and draw it."""
+    if _STRIPS.value:
+        png = io.BytesIO()
+        figure = draw_strips(Workdir(_WORKDIR.value))
+        figure.savefig(png, bbox_inches="tight", metadata={"Software": None})
+        Path(_STRIPS.value).write_bytes(reduce_picture(png.getvalue(), longest=900))
     if _WORKDIR.value:
-        records.write("mechanism", measure(Workdir(_WORKDIR.value)))
+        records.write(_RECORD.value, measure(Workdir(_WORKDIR.value)))
+    if not _OUT.value:
+        return
     found, study = (
         json.loads((records.RESULTS / f"{name}.json").read_text())
-        for name in ("mechanism", "adversary")
+        for name in (_RECORD.value, "adversary")
     )
     # The same picture from the same records, byte for byte.
     with mpl.rc_context({"svg.hashsalt": "ssah", "svg.fonttype": "none"}):
