@@ -2,9 +2,8 @@
 
 import json
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from commands import ROOT
 
 
 def test_the_table_is_the_record():

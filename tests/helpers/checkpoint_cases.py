@@ -1,8 +1,15 @@
-"""What is saved in checkpoints, and what of it is compared: every bit."""
+"""What checkpoints hold, compared bit by bit, and processes that write them."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import grain
 import jax
 import numpy as np
+from commands import ROOT
 
 
 def bits(tree: object) -> list[tuple[str, bytes]]:
@@ -21,3 +28,16 @@ def bits(tree: object) -> list[tuple[str, bytes]]:
 def make_iterator(seed: int) -> grain.DatasetIterator:
     dataset = grain.MapDataset.range(50).seed(seed).shuffle().repeat()
     return iter(dataset.batch(4, drop_remainder=True).to_iter_dataset())
+
+
+def in_a_process(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run an indented script, whose argument is the directory, on one device."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(directory)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

@@ -1,6 +1,14 @@
 """Runs in this process, as small as they come."""
 
+from typing import Any
+
+import jax
+
 from ssah_jax.config import Config, from_config_dict
+from ssah_jax.run import opening, train_lib
+from ssah_jax.run.experiment import Experiment
+from ssah_jax.run.workdir import Workdir
+from ssah_jax.types import TrainState
 
 
 def config(**fields) -> Config:
@@ -20,3 +28,13 @@ def config(**fields) -> Config:
         }
         | fields
     )
+
+
+def trained(
+    experiment: Experiment, workdir: Workdir, **options
+) -> tuple[dict[str, Any] | None, TrainState]:
+    """Results of a run to its end, and its state on the host, the key as its words."""
+    with opening.open_run(experiment, workdir) as run:
+        results = train_lib.train(run, **options)
+        state = run.state.replace(key=jax.random.key_data(run.state.key))
+        return results, jax.device_get(state)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -10,13 +9,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+from commands import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssah_jax import retrieval
 from ssah_jax.retrieval import bit_sliced, histograms, inputs, sharded
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def make(seed, *, queries, items, bits, classes, multi):

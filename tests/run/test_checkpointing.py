@@ -1,12 +1,7 @@
 """Checkpoints: bit-exact, placed, of one structure, whole or absent, and quiet."""
 
 import itertools
-import os
 import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +9,7 @@ import jaxtyping
 import numpy as np
 import optax
 import pytest
-from checkpoint_cases import bits, make_iterator
+from checkpoint_cases import bits, in_a_process, make_iterator
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ssah_jax.run.checkpoint_digest import CheckpointError
@@ -234,15 +229,7 @@ def test_kill_in_the_middle_of_a_save(tmp_path):
             checkpoints.save(3, large, iterators={}, metric=0.9)
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = in_a_process(script, tmp_path)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert done.stdout == ""
     # absl still speaks for others; its first line is its own.

@@ -2,16 +2,13 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import grain
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoint_cases import in_a_process
 
 from ssah_jax.run.checkpoint_digest import CheckpointError, DamagedCheckpoint
 from ssah_jax.run.checkpointing import open_checkpoints
@@ -157,15 +154,7 @@ def test_a_disk_that_fails_within_a_save_is_one_error(tmp_path):
         # A thread that learns of it when all is closed.
         absl.handle(told)
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = in_a_process(script, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "EFBIG\n", "")
     with open_checkpoints(tmp_path) as checkpoints:
         assert checkpoints.all_steps() == [1]

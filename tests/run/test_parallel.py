@@ -6,21 +6,11 @@ import jax
 import numpy as np
 import pytest
 from quick_cases import slow_but
-from small_runs import config
+from small_runs import config, trained
 
-from ssah_jax.config import Config
 from ssah_jax.run import opening, parallel, train_lib, train_state
 from ssah_jax.run.experiment import iterate, prepare
 from ssah_jax.run.workdir import Workdir
-
-
-def trained(config: Config, workdir: Workdir):
-    with opening.open_run(prepare(config), workdir) as run:
-        results = train_lib.train(run)
-        assert results is not None
-        return jax.device_get(
-            run.state.replace(key=jax.random.key_data(run.state.key))
-        ), results
 
 
 @pytest.mark.slow
@@ -30,8 +20,8 @@ def test_one_global_program_trains_as_the_mapped_one(store, tmp_path):
     found = {}
     for form in ("pmap", "jit"):
         asked = config(steps=6, data=data, parallel=form)
-        found[form] = trained(asked, Workdir(tmp_path / form))
-    (one, results), (two, twin) = found.values()
+        found[form] = trained(prepare(asked), Workdir(tmp_path / form))
+    (results, one), (twin, two) = found.values()
     jax.tree.map(np.testing.assert_array_equal, one, two)
     assert results["map"] == twin["map"]
 
@@ -39,7 +29,7 @@ def test_one_global_program_trains_as_the_mapped_one(store, tmp_path):
 @pytest.mark.slow
 def test_a_resumed_global_program_is_the_uninterrupted_one(tmp_path, monkeypatch):
     asked = config(steps=6, parallel="jit", checkpoint_every=3)
-    whole, _ = trained(asked, Workdir(tmp_path / "whole"))
+    _, whole = trained(prepare(asked), Workdir(tmp_path / "whole"))
     workdir = Workdir(tmp_path / "half")
 
     class Interrupted(Exception):
@@ -58,7 +48,7 @@ def test_a_resumed_global_program_is_the_uninterrupted_one(tmp_path, monkeypatch
         )
         train_lib.train(run)
     assert workdir.saved_steps() == [3]
-    resumed, _ = trained(asked, workdir)
+    _, resumed = trained(prepare(asked), workdir)
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 

@@ -5,13 +5,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
+from commands import ROOT
 
 from ssah_jax.run.stop_requests import stop_requests
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import typing
 import jax
 import numpy as np
 import pytest
-from small_runs import config
+from small_runs import config, trained
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from ssah_jax import cli
-from ssah_jax.run import opening, tracker_kinds, trackers, train_lib
+from ssah_jax.run import tracker_kinds, trackers
 from ssah_jax.run.experiment import prepare
 from ssah_jax.run.report.pictures import draw_picture
 from ssah_jax.run.workdir import Workdir
@@ -144,10 +144,8 @@ def test_a_run_is_told_and_its_state_does_not_change(tmp_path, recorder, monkeyp
     states = []
     for words in ((), ("tensorboard", "recorder")):
         workdir = Workdir(tmp_path / f"run{len(words)}")
-        with opening.open_run(experiment, workdir) as run:
-            results = train_lib.train(run, log=words)
-            state = run.state.replace(key=jax.random.key_data(run.state.key))
-            states.append(jax.device_get(state))
+        results, state = trained(experiment, workdir, log=words)
+        states.append(state)
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert not (tmp_path / "run0" / "trackers.json").exists()
     lines = (workdir.path / "metrics.jsonl").read_text().splitlines()

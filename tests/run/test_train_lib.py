@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_runs import config
+from small_runs import config, trained
 
 from ssah_jax.data import DataError, SkippedImages
 from ssah_jax.method import steps
@@ -151,10 +151,8 @@ def test_images_on_the_device_train_the_same_state(tmp_path):
         sizes = {"num_queries": 50, "num_validation": 50}
         experiment = prepare(config(steps=3, data=data | sizes, **PLAIN))
         assert experiment.image_shape == (12, 12, 1)
-        with opening.open_run(experiment, Workdir(tmp_path / store)) as run:
-            results = train_lib.train(run)
-            state = run.state.replace(key=jax.random.key_data(run.state.key))
-            states[store] = jax.device_get(state), results["map"]
+        results, state = trained(experiment, Workdir(tmp_path / store))
+        states[store] = state, results["map"]
     # Two programs, which XLA may round in two ways.
     close = partial(np.testing.assert_allclose, rtol=0, atol=1e-6)
     jax.tree.map(close, *states.values())

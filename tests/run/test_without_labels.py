@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from commands import ROOT, here
 from PIL import Image
+from small_runs import trained
 
 from ssah_jax.cli.config_option import read_config
 from ssah_jax.config import ConfigError
@@ -43,13 +44,6 @@ def config(path, presets="unsupervised"):
     return read_config(f"{ROOT}/configs/folder.py:path={path},{presets},{SMALL}")
 
 
-def trained(asked, workdir):
-    with opening.open_run(prepare(asked), workdir) as run:
-        results = train_lib.train(run)
-        key = jax.random.key_data(run.state.key)
-        return results, jax.device_get(run.state.replace(key=key))
-
-
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory):
     return photographs(tmp_path_factory.mktemp("flat"))
@@ -58,7 +52,7 @@ def flat(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(flat, tmp_path_factory):
     workdir = Workdir(tmp_path_factory.mktemp("runs") / "run")
-    return workdir, *trained(config(flat), workdir)
+    return workdir, *trained(prepare(config(flat)), workdir)
 
 
 @pytest.mark.slow
@@ -114,7 +108,7 @@ def test_a_restart_is_bit_exact(finished, flat, tmp_path, monkeypatch):
         )
         train_lib.train(run)
     assert workdir.saved_steps() == [2]
-    _, resumed = trained(config(flat), workdir)
+    _, resumed = trained(prepare(config(flat)), workdir)
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 
