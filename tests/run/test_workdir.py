@@ -1,12 +1,8 @@
 """The workdir: whose it is, what survives a kill, and experiments' set-up checks."""
 
 import dataclasses
-import errno
 import json
-import os
-import platform
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -14,7 +10,6 @@ from PIL import Image
 
 from ssah_jax.config import ConfigError, from_config_dict
 from ssah_jax.data.sealed import sealed
-from ssah_jax.retrieval.files import write_atomically
 from ssah_jax.run.experiment import check_devices, prepare
 from ssah_jax.run.model_info import ModelInfo
 from ssah_jax.run.results import is_finished
@@ -121,46 +116,6 @@ def test_damaged_records_are_one_line(tmp_path):
         workdir.results.write_text(changed)
         with pytest.raises(WorkdirError, match=r"results\.json: found a damaged file"):
             is_finished(workdir)
-
-
-def test_atomic_write_replaces_whole_files(tmp_path):
-    path = tmp_path / "results.json"
-    write_atomically(path, "old")
-    write_atomically(path, b"new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_killed_writers_left_is_removed(tmp_path):
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-    path = tmp_path / "results[1].json"
-    host, ours = platform.node(), f".{path.name}.{platform.node()}-"
-    left = tmp_path / f"{ours}{process.pid}.tmp"
-    kept = [
-        tmp_path / f"{ours}{os.getppid()}.tmp",  # under way
-        tmp_path / f".{path.name}.not{host}-{process.pid}.tmp",  # of another machine
-        tmp_path / f".other.json.{host}-{process.pid}.tmp",
-    ]
-    for each in (left, *kept):
-        each.write_text("half")
-    write_atomically(path, "new")
-    assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
-
-
-@pytest.mark.parametrize("step", ["write_bytes", "replace"])
-def test_a_failed_write_keeps_the_old_file_alone(step, tmp_path, monkeypatch):
-    path = tmp_path / "results.json"
-    write_atomically(path, "old")
-
-    def full(self, _):
-        self.touch()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
-
-    monkeypatch.setattr("pathlib.Path." + step, full)
-    with pytest.raises(OSError):
-        write_atomically(path, "new")
-    assert os.listdir(tmp_path) == ["results.json"] and path.read_text() == "old"
 
 
 def test_prepare_splits_without_overlap():
