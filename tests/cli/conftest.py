@@ -58,6 +58,12 @@ def indexed(encoded) -> Path:
     return out
 
 
+@pytest.fixture
+def weights(monkeypatch) -> None:
+    """Frozen backbones take weights that nobody downloaded, "small_conv" too."""
+    without_weights(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def frozen(run, tmp_path_factory) -> Path:
     """Codes of all photos by a frozen backbone, and their model beside them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_cases import NUMBER, SMALL_CODES, call, mistake, without_weights
+from search_cases import NUMBER, SMALL_CODES, call, mistake
 
 from ssah_jax.cli.fit import unfinished_path
 from ssah_jax.retrieval.code_files import read_codes
@@ -15,10 +15,7 @@ from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.frozen_encoder import FrozenEncoder
 from ssah_jax.run.frozen_features import FrozenFeatures
 
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch):
-    without_weights(monkeypatch)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 def bits_of(codes):

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_cases import SMALL_CODES, call, mistake, old_photos, without_weights
+from search_cases import SMALL_CODES, call, mistake, old_photos
 
 from ssah_jax.retrieval.feature_files import read_features
 from ssah_jax.retrieval.index import load_index
 
+pytestmark = pytest.mark.usefixtures("weights")
+
 KEEP = ("--keep", "float16")
-
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch):
-    without_weights(monkeypatch)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import hub as stand_in
 import numpy as np
 import pytest
 from commands import ROOT
+from docs_cases import read_record
 from file_server import serving
 from huggingface_hub import constants
 from report_cases import make_results
@@ -156,7 +157,7 @@ def test_the_small_encoder_of_the_package(tmp_path, run):
 
 
 def test_the_record_is_of_the_small_encoder():
-    record = json.loads((ROOT / "benchmarks/results/small.json").read_text())
+    record = read_record("small")
     content = SHIPPED["small"].read_bytes()
     assert hashlib.sha256(content).hexdigest() == record["sha256"]
     text = " ".join((ROOT / "docs/export.md").read_text().split())

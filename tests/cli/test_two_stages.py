@@ -13,10 +13,7 @@ from ssah_jax.retrieval.feature_files import read_features
 from ssah_jax.run.encoder import Encoder
 from ssah_jax.run.frozen_encoder import FrozenEncoder
 
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch):
-    without_weights(monkeypatch)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """The table of docs/codes_without_training.md is that of its record."""
 
-import json
 import re
 
 from commands import ROOT
+from docs_cases import read_record
 
 
 def test_the_table_is_the_record():
-    record = json.loads((ROOT / "benchmarks/results/untrained_codes.json").read_text())
+    record = read_record("untrained_codes")
     page = (ROOT / "docs/codes_without_training.md").read_text()
     pattern = r"^\| `?([a-z0-9-]+)`? \| (\d+) \| (\d+) \| (.*) \|$"
     found = re.findall(pattern, page, re.M)
@@ -31,7 +31,7 @@ def test_the_table_is_the_record():
 
 
 def test_from_nothing_to_a_page_is_its_record():
-    record = json.loads((ROOT / "benchmarks/results/from_nothing.json").read_text())
+    record = read_record("from_nothing")
     page = (ROOT / "docs/codes_without_training.md").read_text()
     rows = re.findall(r"^\| ([a-z ,A-Z]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.M)
     wanted = [

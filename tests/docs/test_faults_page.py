@@ -1,14 +1,14 @@
 """The page on faults shows the record, line by line."""
 
-import json
 import subprocess
 import sys
 
 from commands import ROOT
+from docs_cases import read_record
 
 
 def test_the_page_shows_the_record():
-    record = json.loads((ROOT / "benchmarks/results/faults.json").read_text())
+    record = read_record("faults")
     printed = subprocess.run(
         [sys.executable, ROOT / "benchmarks/faults.py", "--table"],
         capture_output=True,
@@ -22,7 +22,7 @@ def test_the_page_shows_the_record():
 
 
 def test_the_page_of_planted_faults_has_a_row_for_each_of_its_record():
-    record = json.loads((ROOT / "benchmarks/results/planted_faults.json").read_text())
+    record = read_record("planted_faults")
     lines = (ROOT / "docs/planted_faults.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("| ")][2:]
     assert len(rows) == len(record["faults"])

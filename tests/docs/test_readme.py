@@ -1,11 +1,11 @@
 """README and docs: commands are CI's, snippets run, numbers are those of records."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 from commands import ROOT
+from docs_cases import read_record
 
 from ssah_jax.data.by_name import SOURCES
 from ssah_jax.data.protocols import PROTOCOLS
@@ -18,10 +18,6 @@ def page(name):
     """The text of a page, and the same without line breaks."""
     text = (ROOT / "docs" / name).read_text()
     return text, " ".join(text.split())
-
-
-def record(name):
-    return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
 
 
 def test_readme_is_read_in_two_minutes():
@@ -55,7 +51,7 @@ def test_both_first_pages_begin_with_the_same_command():
 
 
 def test_numbers_of_readme_are_those_of_the_record():
-    found = {cell["row"]: cell["map"][0] for cell in record("adversary")["cells"]}
+    found = {cell["row"]: cell["map"][0] for cell in read_record("adversary")["cells"]}
     by_hand = [value for row, value in found.items() if "degrees, windows" in row]
     text = " ".join(README.split())
     assert f"`map` of this run is {found['SSAH']:.3f}; " in text
@@ -67,18 +63,18 @@ def test_numbers_of_readme_are_those_of_the_record():
 def test_numbers_of_the_results_are_those_of_the_records():
     text, flat = page("results/index.md")
     for name in ("digits", "fashion_mnist_50", "fashion_mnist_10"):
-        found = record(name)
+        found = read_record(name)
         mean = found["map"]
         cells = [found["labels_per_class"], found["bits"]]
         cells += [f"{mean[k]:.3f}" for k in ("trained", "itq", "untrained_mean")]
         assert "| " + " | ".join(map(str, cells)) + " |" in text
-    for cell in record("digits_parts")["cells"]:
+    for cell in read_record("digits_parts")["cells"]:
         assert f"{cell['mean']:.3f} ± {cell['sd']:.3f}" in text
-    cost = record("step_cost")
+    cost = read_record("step_cost")
     assert f"takes {cost['median_seconds_a_step']['full']:.2f} s" in flat
     assert f"{cost['full_over_supervised']:.1f} times a step" in flat
     assert f"costs {cost['full_over_random']:.2f} times" in flat
-    speed = record("retrieval_speed")
+    speed = read_record("retrieval_speed")
     single, several = speed["single_label"], speed["multi_label"]
     assert f"in {1000 * single['map_ms_per_query']:.0f} microseconds" in flat
     assert f"{single['speedup']:.0f} times as fast as the loop" in flat
@@ -89,7 +85,7 @@ def test_numbers_of_the_results_are_those_of_the_records():
 
 def test_numbers_of_the_method_are_those_of_the_records():
     text = page("method.md")[1]
-    curves = record("mechanism")["curves"]
+    curves = read_record("mechanism")["curves"]
     late = len(curves["step"]) // 2
     ratios = [
         np.mean(curves[kind][late:]) / np.mean(curves["threshold"][late:])
@@ -104,7 +100,7 @@ def test_numbers_of_the_method_are_those_of_the_records():
 
 def test_numbers_of_the_input_are_those_of_the_record():
     text = page("data.md")[1]
-    found = record("input_speed")
+    found = read_record("input_speed")
     for speed in found["images_per_second"].values():
         assert f"| {speed['workers_1']:.0f} | {speed['workers_2']:.0f} |" in text
     for run in found["training"].values():
@@ -113,7 +109,7 @@ def test_numbers_of_the_input_are_those_of_the_record():
 
 def test_numbers_of_large_sets_are_those_of_the_record():
     text = (ROOT / "docs/scaling.md").read_text()
-    record = json.loads((ROOT / "benchmarks/results/large_sets.json").read_text())
+    record = read_record("large_sets")
     rows = record["seconds_by_images"]
     assert f"large_sets.py --steps {record['steps']}`" in text
     for size, row in rows.items():
@@ -147,17 +143,18 @@ def test_links_lead_somewhere(path):
 
 def test_configs_tell_what_was_measured():
     digits = (ROOT / "configs/digits.py").read_text()
-    ssah = next(c for c in record("digits_parts")["cells"] if c["row"] == "SSAH")
+    ssah = next(c for c in read_record("digits_parts")["cells"] if c["row"] == "SSAH")
     low, high = min(ssah["map"]), max(ssah["map"])
     assert f"map {ssah['mean']:.3f} ({low:.3f} to {high:.3f})" in digits
     fashion = (ROOT / "configs/fashion_mnist.py").read_text()
     for labels in (50, 10):
-        assert f"{record(f'fashion_mnist_{labels}')['map']['trained']:.3f}" in fashion
+        trained = read_record(f"fashion_mnist_{labels}")["map"]["trained"]
+        assert f"{trained:.3f}" in fashion
 
 
 def test_numbers_of_the_roofline_are_those_of_the_record():
     text = " ".join((ROOT / "docs/scaling.md").read_text().split())
-    record = json.loads((ROOT / "benchmarks/results/roofline.json").read_text())
+    record = read_record("roofline")
     shown = 0
     for name, part in record["parts"].items():
         by_hand, by_xla = part["gflop_by_hand"], part["gflop_xla"]
@@ -178,7 +175,7 @@ def test_numbers_of_the_roofline_are_those_of_the_record():
 
 def test_seconds_to_the_first_step_are_those_of_the_record():
     text = " ".join((ROOT / "docs/scaling.md").read_text().split())
-    record = json.loads((ROOT / "benchmarks/results/first_step.json").read_text())
+    record = read_record("first_step")
     cold, warm = record["cold"]["step"]["cpu"], record["warm"]["step"]["cpu"]
     imports = record["warm"]["command"]["cpu"]
     assert f"takes {cold:.0f} seconds of the processor, later ones {warm:.1f}" in text

@@ -1,12 +1,7 @@
 """The how-tos of indices that keep up and of the server quote their records."""
 
-import json
-
 from commands import ROOT
-
-
-def record(name):
-    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+from docs_cases import read_record
 
 
 def text_of(name):
@@ -15,7 +10,7 @@ def text_of(name):
 
 def test_the_page_of_upkeep_quotes_its_record():
     page = text_of("index_upkeep")
-    found = record("index_upkeep")
+    found = read_record("index_upkeep")
     folder, codes = found["folder"], found["codes"]
     assert folder["encoded"] == folder["changed"] == 100 and folder["same_as_anew"]
     assert folder["said"] in page
@@ -50,7 +45,7 @@ def test_the_page_of_upkeep_quotes_its_record():
 
 def test_the_page_of_the_server_quotes_its_record():
     page = text_of("serve")
-    found = record("serve_load")
+    found = read_record("serve_load")
     for row in found["server"]:
         assert not row["failed"]
         assert (

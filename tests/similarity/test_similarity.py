@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_oracles import assert_gradient, normal
+from loss_oracles import assert_gradient, cosine_loop, normal
 
 from ssah_jax import similarity
 
@@ -22,16 +22,6 @@ ONE_LABEL = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
 def posterior(seed, rows=6, classes=3, multi_label=False):
     p = np.random.default_rng(seed).random((rows, classes)).astype(np.float32)
     return p if multi_label else p / p.sum(1, keepdims=True)
-
-
-def cosine_loop(u, v, epsilon=1e-6):
-    out = np.zeros((len(u), len(v)))
-    for i, j in np.ndindex(*out.shape):
-        size_u = max(math.sqrt(sum(float(a) ** 2 for a in u[i])), epsilon)
-        size_v = max(math.sqrt(sum(float(b) ** 2 for b in v[j])), epsilon)
-        dot = sum(float(a) * float(b) for a, b in zip(u[i], v[j], strict=True))
-        out[i, j] = dot / (size_u * size_v)
-    return out
 
 
 # Codes.
