@@ -9,63 +9,30 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_oracles import normal
+from loss_oracles import assert_gradient, codes, cosine_loop, normal
 
 from ssah_jax import pacing
 
 
-def cosine_loop(x, y, epsilon=1e-6):
-    size_x = max(math.sqrt(sum(float(a) ** 2 for a in x)), epsilon)
-    size_y = max(math.sqrt(sum(float(b) ** 2 for b in y)), epsilon)
-    return sum(float(a) * float(b) for a, b in zip(x, y, strict=True)) / size_x / size_y
-
-
 def flips_loop(generated, clean):
-    pairs = zip(generated, clean, strict=True)
-    return np.array([(1 - cosine_loop(x, y)) / 2 for x, y in pairs])
+    return (1 - np.diag(cosine_loop(generated, clean))) / 2
 
 
 def hardness_loop(generated, clean, others, similar, where):
+    after, before = cosine_loop(generated, others), cosine_loop(clean, others)
     out = []
     for i in range(len(generated)):
         total = 0.0
         for kind in (True, False):
             sign = 1 if kind else -1
             added = [
-                (1 - sign * cosine_loop(generated[i], other)) / 2
-                - (1 - sign * cosine_loop(clean[i], other)) / 2
-                for j, other in enumerate(others)
+                (1 - sign * after[i, j]) / 2 - (1 - sign * before[i, j]) / 2
+                for j in range(len(others))
                 if where[i, j] and bool(similar[i, j]) == kind
             ]
             total += sum(added) / len(added) if added else 0.0
         out.append(total)
     return np.array(out)
-
-
-def assert_gradient(function, oracle, x, weights, step):
-    found = jax.grad(lambda x: jnp.sum(function(x) * weights))(jnp.asarray(x))
-    wanted = np.zeros(x.shape)
-    for index in np.ndindex(*x.shape):
-        up, down = x.astype(np.float64), x.astype(np.float64)
-        up[index] += step
-        down[index] -= step
-        wanted[index] = np.sum((oracle(up) - oracle(down)) * weights) / (2 * step)
-    np.testing.assert_allclose(
-        found, wanted, rtol=2e-4, atol=2e-5 * max(1.0, np.abs(wanted).max())
-    )
-
-
-def codes(name):
-    u = normal(0, 6, 8)
-    if name == "one row":
-        return u[:1]
-    if name == "duplicate rows":
-        return u[[0, 0, 1, 1, 0, 2]]
-    if name == "saturated":
-        return np.where(u > 0, 1e4, -1e4).astype(np.float32)
-    if name == "zero rows":
-        u[[1, 4]] = 0.0
-    return u
 
 
 CODES = ("random", "one row", "duplicate rows", "saturated", "zero rows")
