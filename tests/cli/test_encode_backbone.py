@@ -23,7 +23,7 @@ def bits_of(codes):
 
 
 @pytest.mark.slow
-def test_codes_and_their_model(run, frozen):
+def test_codes_and_their_model(frozen):
     found = read_codes(frozen)
     assert len(found.ids) == NUMBER and found.bits == 16
     assert sorted(os.listdir(frozen.parent)) == ["codes.model", "codes.parquet"]

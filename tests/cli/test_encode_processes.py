@@ -100,7 +100,7 @@ def test_killed_processes_go_on(run, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_of_one_program(run, encoded, tmp_path):
+def test_two_processes_of_one_program(run, tmp_path):
     """With JAX's own coordination, on a share of unequal length."""
     script = (
         "import sys, jax\n"

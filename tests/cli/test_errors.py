@@ -53,7 +53,7 @@ def test_errors_made_for_users_are_one_line_wherever_raised(capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("filled", ["before", "meanwhile"])
-def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch, capsys, filled):
+def test_a_disk_without_room_for_a_checkpoint(tmp_path, monkeypatch, filled):
     """Where it is known before, Orbax does not begin; else its errors are one."""
     state = {"a": jnp.zeros(1000)}
     with open_checkpoints(tmp_path) as checkpoints:

@@ -66,7 +66,7 @@ def test_onnx_gives_the_bits_of_the_run(run, images, tmp_path):
     assert about["fingerprint"] == run.encoder.fingerprint
 
 
-def test_every_form_gives_the_bits_of_photographs(tmp_path):
+def test_every_form_gives_the_bits_of_photographs():
     """Of 32 pixels a side, by the encoder that comes with the package."""
     squares = [
         Image.fromarray(photo[top : top + 96, left : left + 96]).resize((32, 32))

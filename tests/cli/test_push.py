@@ -68,7 +68,7 @@ def test_interval_of_a_mean():
 
 
 @pytest.mark.slow
-def test_push_and_load_again(finished, hub, run, tmp_path, monkeypatch):
+def test_push_and_load_again(finished, hub, run, tmp_path):
     assert call("push", "--workdir", finished, "--to", "me/digits") == 0
     files = hub.repositories["me/digits"]
     assert files.keys() == {"model.safetensors", "README.md"}

@@ -42,7 +42,7 @@ def test_the_page_shows_names_as_text(page):
     assert "Nothing found." in parsed.text
 
 
-def test_the_page_is_complete_in_itself(page, tmp_path):
+def test_the_page_is_complete_in_itself(page):
     parsed = Page(page)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in parsed.tags}
     assert "prefers-color-scheme: dark" in page

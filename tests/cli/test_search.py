@@ -265,7 +265,7 @@ def test_an_index_is_changed_in_place(run, indexed, encoded, tmp_path, capsys):
     assert index.read_bytes() == before
 
 
-def test_a_search_among_some(run, indexed, tmp_path, capsys):
+def test_a_search_among_some(run, indexed, capsys):
     query = run.photos / run.names[3]
     arguments = ("search", "--workdir", run.workdir, "--index", indexed, query)
     assert call(*arguments, "--path", "*/2/*", "--json", "-k", 99) == 0

@@ -29,7 +29,7 @@ def served(app) -> Iterator[str]:
     listening.close()
 
 
-def test_requests_at_once_get_their_own_answers(run, index, served):
+def test_requests_at_once_get_their_own_answers(run, served):
     def ask(position):
         content = (run.photos / run.names[position]).read_bytes()
         headers = {"content-type": "image/png"}

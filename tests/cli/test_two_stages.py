@@ -127,7 +127,7 @@ def test_interrupted_features_are_of_the_same_images(run, kept, tmp_path, monkey
     assert len(os.listdir(tmp_path)) == 3
 
 
-def test_mistakes_are_one_line(run, kept, frozen, encoded, indexed, tmp_path, capsys):
+def test_mistakes_are_one_line(run, kept, frozen, indexed, tmp_path, capsys):
     photo, index = run.photos / run.names[0], kept / "photos.index"
     like = ["--like", kept / "codes.parquet", "--index", index]
     a_run = ["--workdir", run.workdir, "--index", indexed, photo]

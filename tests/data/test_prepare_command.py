@@ -32,7 +32,7 @@ def test_names_are_listed(capsys):
         ([], "the following arguments are required: COMMAND"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, capsys, arguments, message):
+def test_mistakes_are_one_line(capsys, arguments, message):
     assert commands.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""

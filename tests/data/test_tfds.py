@@ -304,7 +304,7 @@ def test_read_only_directory_goes_without_a_cache(cifar, monkeypatch):
     assert not cache.exists()
 
 
-def test_a_full_disk_leaves_no_half_of_a_cache(cifar, monkeypatch, tmp_path):
+def test_a_full_disk_leaves_no_half_of_a_cache(monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

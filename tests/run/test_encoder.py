@@ -142,7 +142,7 @@ def test_codes_are_the_teachers(trained):
     assert np.abs(codes - other).max() > 1e-3
 
 
-def test_unreadable_images_are_left_out(trained, tmp_path):
+def test_unreadable_images_are_left_out(trained):
     bad = [0, 7, 23, 24, 59]
     names = list(trained.names)
     for index in bad:

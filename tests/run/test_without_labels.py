@@ -56,7 +56,7 @@ def finished(flat, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_it_learns_from_all_and_says_that_nothing_is_measured(finished, flat, capsys):
+def test_it_learns_from_all_and_says_that_nothing_is_measured(finished, capsys):
     workdir, results, _ = finished
     assert results["not_measured"] == "no labels"
     assert not {name for name in results if name.startswith(("map", "ndcg", "prec"))}

@@ -112,7 +112,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_urls_that_cannot_be_had_are_told(server, cache, tmp_path):
+def test_urls_that_cannot_be_had_are_told(server, cache):
     assert "404" in complaint(locate, server.url("lost-01234567.pth"))
     for name in ("net.pth", "net-0123456.pth", "net-0123456x.pth", ""):
         text = complaint(locate, server.url(name))
