@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 import ssah_jax
 from ssah_jax import config as config_lib
 from ssah_jax.cli.arguments import as_path
-from ssah_jax.cli.errors import one_line
+from ssah_jax.cli.errors import unbroken
 from ssah_jax.config import Config, ConfigError
 
 _FIELD = re.compile(r"--?(?:no)?config\.")
@@ -76,7 +76,7 @@ def read_config(spec: str | None, fields: Sequence[str] = ()) -> Config:
         )
         values(argv)
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise ConfigError(one_line(error)) from error
+        raise ConfigError(unbroken(error)) from error
     return config_lib.from_config_dict(values.config.to_dict())
 
 
@@ -137,7 +137,7 @@ def _load(file: Path, presets: Sequence[str]) -> ConfigDict:
         lines = [frame.lineno for frame in frames if frame.filename == str(file)]
         raise ConfigError(
             f"{file}{f', line {lines[-1]}' if lines else ''}: {type(error).__name__}: "
-            f"{one_line(error)}"
+            f"{unbroken(error)}"
         ) from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(

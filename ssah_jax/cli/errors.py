@@ -35,10 +35,10 @@ def setting_up() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        raise UserError(one_line(error)) from error
+        raise UserError(unbroken(error)) from error
 
 
-def one_line(error: BaseException | str) -> str:
+def unbroken(error: BaseException | str) -> str:
     """A message without line breaks."""
     return " ".join(str(error).split())
 
@@ -52,7 +52,7 @@ def disk_trouble(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, OSError) and error.errno in _DISK:
             where = os.fsdecode(error.filename) if error.filename else "disk"
-            return f"{one_line(where)}: cannot be written ({error.strerror})"
+            return f"{unbroken(where)}: cannot be written ({error.strerror})"
         error = error.__cause__ or error.__context__
     return ""
 
@@ -60,7 +60,7 @@ def disk_trouble(error: BaseException | None) -> str:
 def told(error: BaseException) -> str:
     """What the user is to know of an error; empty if it is a defect of ours."""
     if isinstance(error, UserError):
-        return one_line(error)
+        return unbroken(error)
     # Errors of our own classes are made for users, wherever they are raised.
     ours = isinstance(error, ValueError) and type(error).__module__.startswith(_OURS)
-    return one_line(error) if ours else disk_trouble(error)
+    return unbroken(error) if ours else disk_trouble(error)

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """
     import huggingface_hub
 
-    from ssah_jax.cli.errors import UserError, one_line, setting_up
+    from ssah_jax.cli.errors import UserError, setting_up, unbroken
     from ssah_jax.run.encoder import Encoder
     from ssah_jax.run.report.card import write_card
     from ssah_jax.run.workdir import Workdir, WorkdirError
@@ -75,6 +75,6 @@ def run(options: argparse.Namespace) -> int:
             )
         # With the client's own errors come those of the HTTP library below it.
         except Exception as error:
-            raise UserError(f"--to {options.to}: {one_line(error)[:300]}") from error
+            raise UserError(f"--to {options.to}: {unbroken(error)[:300]}") from error
     print(f"hf:{options.to}: encoder {encoder.fingerprint}, {encoder.bits} bits")
     return 0
