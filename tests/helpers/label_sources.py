@@ -46,6 +46,11 @@ def random_multi_hot(number, shares, seed):
     return (random < shares).astype(np.float32)
 
 
+def in_part(source, part):
+    """Images and labels of a part."""
+    return source.images[source.parts[part]], source.labels[source.parts[part]]
+
+
 def sizes_of(split):
     return [len(getattr(split, name)) for name in FIELDS]
 
