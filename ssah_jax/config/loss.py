@@ -102,9 +102,9 @@ class _Terms:
         0.8, "share of all steps over which that weight falls to 0", between(0, 1, "(]")
     )
     label_offset: float = field(
-        0.3,
+        -0.2,
         "cosine to a centre at which a label is as likely as not, where images have "
-        "several labels",
+        "several labels; the lower, the farther codes keep from centres of others",
         between(-1, 1),
     )
     gate: float = field(
