@@ -247,11 +247,20 @@ STUDIES = {
         rows={
             "supervised": "supervised",
             "random, whole family": "random",
-            "SSAH without A-Net": "paced",
             "SSAH": "",
-            "SSAH, gate 0.8": "gate=0.8",
-            "SSAH, shares not aligned": "loss.align=False",
-            "SSAH, offset 0": "loss.label_offset=0.0",
+            **{
+                f"{who}, offset {offset}": ",".join(
+                    filter(None, [presets, f"loss.label_offset={offset}"])
+                )
+                for offset in (0.3, 0.0, -0.4)
+                for who, presets in (
+                    ("random", "random"),
+                    ("SSAH without A-Net", "paced"),
+                    ("SSAH", ""),
+                )
+            },
+            "SSAH, offset 0.3, gate 0.8": "loss.label_offset=0.3,gate=0.8",
+            "SSAH, offset 0.3, not aligned": "loss.label_offset=0.3,loss.align=False",
         },
         columns={"2100": ""},
         baseline="random, whole family",
