@@ -94,15 +94,12 @@ TRIALS = {
     },
     **{
         f"pseudo-labels {where}, weight {w:g}": f"{presets},loss.consistent={w}"
-        for where, presets in (
-            ("whole family", PSEUDO_LABELS),
-            ("to 30 degrees", f"{PSEUDO_LABELS},{NEAR}"),
+        for where, presets, weights in (
+            ("whole family", PSEUDO_LABELS, (0.5, 1.0)),
+            ("to 30 degrees", f"{PSEUDO_LABELS},{NEAR}", (0.5, 1.0, 2.0)),
         )
-        for w in (0.5, 1.0, 2.0)
+        for w in weights
     },
-    "pseudo-labels to 30 degrees, weight 1, gate 0.8": (
-        f"{PSEUDO_LABELS},{NEAR},loss.consistent=1.0,gate=0.8"
-    ),
 }
 """Of other semi-supervised methods, one of which is chosen on validation queries."""
 
