@@ -103,6 +103,11 @@ TRIALS = {
 }
 """Of other semi-supervised methods, one of which is chosen on validation queries."""
 
+OWN_LOSS = "loss.name=ssah,loss.consistent=0.5"
+"""This project's own hash loss, and the weight of the consistent loss beside it."""
+
+FEW = ("ssah", "ssdph", "talr", "hashnet", "csq", "orthohash", "dpn")
+
 LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
 
 STUDIES = {
@@ -116,7 +121,7 @@ STUDIES = {
     ),
     "pretraining": Study(
         config="configs/fashion_mnist.py",
-        presets="supervised,eval.every=0",
+        presets="supervised,loss.name=ssah,eval.every=0",
         rows={
             "from scratch": "steps=2000",
             "frozen Lite0": f"steps=2000,{LITE0['frozen']}",
@@ -128,7 +133,8 @@ STUDIES = {
     # Small batches, few steps and 48 pixels, for a core of a CPU.
     "fine_tuning": Study(
         config="configs/fashion_mnist.py",
-        presets="steps=400,batch.labelled=32,batch.unlabelled=32,eval.every=0",
+        presets=f"{OWN_LOSS},consistent_spread=1.0,steps=400,batch.labelled=32,"
+        "batch.unlabelled=32,eval.every=0",
         rows={
             "from scratch": "supervised",
             "fine-tuned Lite0": f"supervised,{LITE0['fine-tuned']}",
@@ -142,7 +148,7 @@ STUDIES = {
     # Other semi-supervised methods: trials, whose validation queries choose.
     "peers_tuning": Study(
         config="configs/fashion_mnist.py",
-        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        presets="loss.name=ssah,steps=1000,hnet.widths=(16,32,64),eval.every=0",
         rows=TRIALS,
         columns={"50": "labels_per_class=50"},
         baseline="SSDPH, weight 20",
@@ -220,7 +226,7 @@ STUDIES = {
         config="configs/fashion_mnist.py",
         # A small network, for a cell in three minutes at most.
         presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
-        rows={"spread labels alone": "supervised,consistent_spread=1.0", **ADVERSARY},
+        rows=ADVERSARY,
         columns={str(n): f"labels_per_class={n}" for n in (50, 10, 500)},
         baseline="random, whole family",
         seeds=3,
@@ -236,11 +242,65 @@ STUDIES = {
         seeds=3,
         robustness=True,
     ),
+    # Both with this project's own hash loss.
+    "adversary_own_loss": Study(
+        config="configs/fashion_mnist.py",
+        presets=f"{OWN_LOSS},consistent_spread=1.0,steps=1000,"
+        "hnet.widths=(16,32,64),eval.every=0",
+        rows=ADVERSARY,
+        columns={"50": "labels_per_class=50"},
+        baseline="random, whole family",
+        seeds=3,
+        robustness=True,
+    ),
+    "adversary_cifar10_own_loss": Study(
+        config="configs/cifar10.py",
+        presets=f"{CIFAR10_FOLDER},{OWN_LOSS},steps=1000",
+        rows=ADVERSARY,
+        columns={str(n): f"labels_per_class={n}" for n in (500, 50)},
+        baseline="random, whole family",
+        seeds=3,
+        robustness=True,
+    ),
+    # Which hash loss, where labels are few, and how much unlabelled images weigh.
+    "few_labels": Study(
+        config="configs/fashion_mnist.py",
+        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
+        rows={
+            **{f"supervised, {name}": f"supervised,loss.name={name}" for name in FEW},
+            **{
+                f"SSAH, {name}, {weight} and {2 * weight}": f"loss.name={name},"
+                f"loss.consistent={weight},consistent_spread={2 * weight}"
+                for name in FEW
+                for weight in (0.5, 4.0, 16.0)
+            },
+        },
+        columns={"50": ""},
+        baseline="supervised, ssah",
+        seeds=1,
+        robustness=True,
+    ),
+    "few_labels_cifar10": Study(
+        config="configs/cifar10.py",
+        presets=CIFAR10_FOLDER + ",steps=1000,labels_per_class=500",
+        rows={
+            **{f"supervised, {name}": f"supervised,loss.name={name}" for name in FEW},
+            **{
+                f"SSAH, {name}, {weight}": f"loss.name={name},loss.consistent={weight}"
+                for name in FEW
+                for weight in (0.5, 4.0, 16.0)
+            },
+        },
+        columns={"500": ""},
+        baseline="supervised, ssah",
+        seeds=1,
+        robustness=True,
+    ),
     # Several labels: mosaics of photographs that carry NUS-WIDE's own labels, in the
     # form of its lists, below runs/.
     "adversary_mosaics": Study(
         config="configs/nuswide.py",
-        presets=MOSAICS,
+        presets=f"{MOSAICS},{OWN_LOSS}",
         rows={
             "supervised": "supervised",
             "random, whole family": "random",
@@ -256,6 +316,8 @@ STUDIES = {
                     ("SSAH", ""),
                 )
             },
+            "supervised, dpn": "supervised,loss.name=dpn",
+            "SSAH, dpn": "loss.name=dpn,loss.consistent=4.0",
             "SSAH, offset 0.3, gate 0.8": "loss.label_offset=0.3,gate=0.8",
             "SSAH, offset 0.3, not aligned": "loss.label_offset=0.3,loss.align=False",
         },
@@ -272,13 +334,14 @@ STUDIES = {
         "num_validation=600,data.image_size=40,crop_size=36,batch.labelled=64,"
         "batch.unlabelled=128,eval.every=0,steps=1000",
         rows={
+            "supervised, ssah": "supervised,loss.name=ssah",
             "supervised": "supervised",
             "random, whole family": "random",
             "SSAH without A-Net": "paced",
             "SSAH": "",
         },
         columns={"50": "labels_per_class=50"},
-        baseline="random, whole family",
+        baseline="supervised, ssah",
         seeds=1,
         robustness=True,
     ),
@@ -289,7 +352,7 @@ STUDIES = {
         presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=64,"
         "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
         "hnet.weights=runs/lite0.pth,hnet.image_size=64,backbone_rate=0.1,"
-        "labels_per_class=500",
+        f"labels_per_class=500,{OWN_LOSS}",
         rows={"supervised": "supervised", "SSAH": ""},
         columns={str(n): f"steps={n}" for n in (600, 3000)},
         baseline="supervised",
@@ -300,7 +363,7 @@ STUDIES = {
     # Where training long pays.
     "length_cifar10": Study(
         config="configs/cifar10.py",
-        presets=CIFAR10_FOLDER + ",labels_per_class=500",
+        presets=f"{CIFAR10_FOLDER},{OWN_LOSS},labels_per_class=500",
         rows={
             "supervised": "supervised",
             "random, whole family": "random",

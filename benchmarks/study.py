@@ -46,13 +46,17 @@ ROOT = Path(__file__).parents[1]
 
 
 OLDER = (
+    "earlier_parts",
+    "earlier_bits",
+    "earlier_peers",
+    "earlier_digits_parts",
     "adversary_both",
     "adversary_cifar10_both",
     "adversary_easing",
     "adversary_cifar10_easing",
 )
-"""Records of what the library no longer does: hard samples occluded *and* turned, and
-A-Net holding the mean hardness by a multiplier."""
+"""Records of what the library no longer does: ranges by hand with entropies held, hard
+samples occluded *and* turned, and A-Net holding the mean hardness by a multiplier."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 python train.py --config configs/digits.py
 
 About a minute on 2 CPU cores. Measured on seed 0: map 0.942; over 5 seeds with the
-first adversary (benchmarks/study.py digits_parts):
+first adversary (docs/results/earlier_adversaries.md):
 map 0.947 (0.933 to 0.956).
 """
 
