@@ -80,6 +80,8 @@ def test_numbers_of_the_results_are_those_of_the_records():
     single, several = speed["single_label"], speed["multi_label"]
     assert f"in {1000 * single['map_ms_per_query']:.0f} microseconds" in flat
     assert f"{single['speedup']:.0f} times as fast as the loop" in flat
+    whole = f"{single['evaluate_speedup']:.1f} and {several['evaluate_speedup']:.1f}"
+    assert f"All of `evaluate` is {whole} times as fast" in flat
     assert f"{several['speedup']:.0f} times on 193,734 codes" in flat
     assert f"within {several['extra_memory_mb']:.0f} MB" in flat
     assert f"take {speed['million']['seconds']:.1f} s" in flat
