@@ -32,7 +32,7 @@ from ssah_jax.method.codes import encode
 from ssah_jax.method.views import generate, make_views, max_angle
 from ssah_jax.run import train_state
 from ssah_jax.run.experiment import iterate, prepare
-from ssah_jax.run.report.pictures import reduce_picture
+from ssah_jax.run.report.pictures import STRIP_GAP, reduce_picture
 from ssah_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run; none to draw again.")
@@ -125,23 +125,27 @@ def _codes(state, images, config):
     return encode(state.teacher, state.teacher_stats, images, config=config)
 
 
+def logged(workdir: Workdir) -> list[dict]:
+    """The lines of a run's log that tell of the pace."""
+    lines = map(json.loads, (workdir.path / "metrics.jsonl").read_text().splitlines())
+    return [row for row in lines if _CURVES["threshold"] in row]
+
+
 def draw_strips(workdir: Workdir) -> Figure:
     """The same images, and what A-Net made of them at each evaluation."""
-    lines = map(json.loads, (workdir.path / "metrics.jsonl").read_text().splitlines())
-    paces = {row["step"]: row for row in lines if _CURVES["threshold"] in row}
-    degrees = workdir.read_config().anet.max_degrees
-    scales = workdir.read_config().anet.scales
+    paces = {row["step"]: row for row in logged(workdir)}
+    anet = workdir.read_config().anet
     rows, names = [], ["images"]
     for path in sorted((workdir.path / "strips").glob("step_*.png")):
         strip = pictures.imread(path)
-        # Two rows of equal height with a gap between.
-        half = (len(strip) - 4) // 2
-        rows += [strip[:half]] if not rows else []
-        rows.append(strip[half + 4 :])
+        half = (len(strip) - STRIP_GAP) // 2
+        if not rows:
+            rows.append(strip[:half])
+        rows.append(strip[half + STRIP_GAP :])
         step = int(path.stem.removeprefix("step_"))
         pace = paces[max(one for one in paces if one <= max(step, min(paces)))]
-        window = max(scales) * pace[_CURVES["windows"]]
-        angle = degrees * pace[_CURVES["angles to"]]
+        window = max(anet.scales) * pace[_CURVES["windows"]]
+        angle = anet.max_degrees * pace[_CURVES["angles to"]]
         names.append(
             f"step {step}\nthreshold {pace[_CURVES['threshold']]:.3f}\n"
             f"windows to {window:.2f}\nangles to {angle:.0f}°"
@@ -202,8 +206,7 @@ def draw(record: dict, study: dict) -> Figure:
 
 def measure(workdir: Workdir) -> dict:
     """What the first four panels show."""
-    lines = map(json.loads, (workdir.path / "metrics.jsonl").read_text().splitlines())
-    rows = [row for row in lines if _CURVES["threshold"] in row]
+    rows = logged(workdir)
     curves = {name: [row[key] for row in rows] for name, key in _CURVES.items()}
     return {
         "labels_per_class": workdir.read_config().labels_per_class,

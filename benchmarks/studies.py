@@ -63,6 +63,9 @@ ADVERSARY = {
     "SSAH": "",
 }
 
+FASHION = "steps=1000,hnet.widths=(16,32,64),eval.every=0"
+"""On Fashion-MNIST: a small network, for a cell in three minutes at most."""
+
 CIFAR10_FOLDER = (
     "source=folder,path=runs/cifar10-jpeg,store=memory,protocol=low_label,"
     "num_queries=1000,num_validation=1000,hnet.widths=(32,64,128),batch.labelled=64,"
@@ -148,7 +151,7 @@ STUDIES = {
     # Other semi-supervised methods: trials, whose validation queries choose.
     "peers_tuning": Study(
         config="configs/fashion_mnist.py",
-        presets="loss.name=ssah,steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        presets=f"loss.name=ssah,{FASHION}",
         rows=TRIALS,
         columns={"50": "labels_per_class=50"},
         baseline="SSDPH, weight 20",
@@ -158,12 +161,12 @@ STUDIES = {
     # All else equal.
     "peers": Study(
         config="configs/fashion_mnist.py",
-        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        presets=FASHION,
         rows={
             "SSAH": "",
             "SSDPH": "ssdph",
             "SSDH": "ssdh",
-            "pseudo-labels": "random,consistent_spread=0.0,hard=0.0",
+            "pseudo-labels": PSEUDO_LABELS,
         },
         columns={str(n): f"labels_per_class={n}" for n in (10, 50)},
         baseline="SSAH",
@@ -173,7 +176,7 @@ STUDIES = {
     # SSAH with one thing changed, at 50 labels a class.
     "ablations": Study(
         config="configs/fashion_mnist.py",
-        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
+        presets=f"{FASHION},labels_per_class=50",
         rows={
             "SSAH": "",
             "random, whole family": "random",
@@ -195,7 +198,7 @@ STUDIES = {
     # The same comparison by length of the codes, at 50 labels a class.
     "bits": Study(
         config="configs/fashion_mnist.py",
-        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
+        presets=f"{FASHION},labels_per_class=50",
         rows={
             "supervised": "supervised",
             "random, whole family": "random",
@@ -224,8 +227,7 @@ STUDIES = {
     # ranges made by hand, of which validation queries name the best.
     "adversary": Study(
         config="configs/fashion_mnist.py",
-        # A small network, for a cell in three minutes at most.
-        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0",
+        presets=FASHION,
         rows=ADVERSARY,
         columns={str(n): f"labels_per_class={n}" for n in (50, 10, 500)},
         baseline="random, whole family",
@@ -245,8 +247,7 @@ STUDIES = {
     # Both with this project's own hash loss.
     "adversary_own_loss": Study(
         config="configs/fashion_mnist.py",
-        presets=f"{OWN_LOSS},consistent_spread=1.0,steps=1000,"
-        "hnet.widths=(16,32,64),eval.every=0",
+        presets=f"{OWN_LOSS},consistent_spread=1.0,{FASHION}",
         rows=ADVERSARY,
         columns={"50": "labels_per_class=50"},
         baseline="random, whole family",
@@ -265,7 +266,7 @@ STUDIES = {
     # Which hash loss, where labels are few, and how much unlabelled images weigh.
     "few_labels": Study(
         config="configs/fashion_mnist.py",
-        presets="steps=1000,hnet.widths=(16,32,64),eval.every=0,labels_per_class=50",
+        presets=f"{FASHION},labels_per_class=50",
         rows={
             **{f"supervised, {name}": f"supervised,loss.name={name}" for name in FEW},
             **{
@@ -306,13 +307,11 @@ STUDIES = {
             "random, whole family": "random",
             "SSAH": "",
             **{
-                f"{who}, offset {offset}": ",".join(
-                    filter(None, [presets, f"loss.label_offset={offset}"])
-                )
+                f"{who}, offset {offset}": f"{presets}loss.label_offset={offset}"
                 for offset in (0.3, 0.0, -0.4)
                 for who, presets in (
-                    ("random", "random"),
-                    ("SSAH without A-Net", "paced"),
+                    ("random", "random,"),
+                    ("SSAH without A-Net", "paced,"),
                     ("SSAH", ""),
                 )
             },

@@ -10,6 +10,9 @@ from PIL import Image
 SIDE = 96
 """Longest side of a picture, in pixels."""
 
+STRIP_GAP = 4
+"""Pixels between the images of a strip, and between its two rows."""
+
 
 def draw_picture(image: UInt8[np.ndarray, "H W ch"]) -> bytes:
     """A PNG of an image, its longer side close to `SIDE` and never above it.
@@ -87,15 +90,14 @@ def draw_strip(
             f"images: found shape {images.shape}, accepted is [n >= 1, H, W, 1 or 3]"
         )
     factor = max(1, 96 // max(height, width))
-    gap = 4
-    tall, wide = factor * height + gap, factor * width + gap
-    canvas = np.zeros((2 * tall - gap, number * wide - gap, 4), np.uint8)
+    tall, wide = factor * height + STRIP_GAP, factor * width + STRIP_GAP
+    canvas = np.zeros((2 * tall - STRIP_GAP, number * wide - STRIP_GAP, 4), np.uint8)
     for row, batch in enumerate((images, generated)):
         pixels = np.rint(np.clip(batch, 0, 1) * 255).astype(np.uint8)
         pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
         for column, image in enumerate(pixels):
             top, left = row * tall, column * wide
-            cell = canvas[top : top + tall - gap, left : left + wide - gap]
+            cell = canvas[top : top + tall - STRIP_GAP, left : left + wide - STRIP_GAP]
             cell[..., :3] = image
             cell[..., 3] = 255
     return _png(Image.fromarray(canvas))
