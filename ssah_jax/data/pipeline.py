@@ -8,6 +8,7 @@ number of processes.
 
 import functools
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -66,6 +67,7 @@ class BatchOrder:
         self._epoch = functools.lru_cache(_CACHED_EPOCHS)(
             lambda epoch: seeded.permutation(seed, len(indices), name, epoch)
         )
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """As many batches as an integer can count."""
@@ -78,7 +80,10 @@ class BatchOrder:
         order = np.empty(self._share, np.int64)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             here = epochs == epoch
-            order[here] = self._epoch(epoch)[rows[here]]
+            # At its beginning all reading threads want an epoch's order at once.
+            with self._lock:
+                shuffled = self._epoch(epoch)
+            order[here] = shuffled[rows[here]]
         return self._indices[order]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from pipeline_cases import ids, lazy, make, take
 from ssah_jax.data import (
     Source,
     Split,
+    seeded,
 )
+from ssah_jax.data.pipeline import BatchOrder
 from ssah_jax.data.source import consecutive_parts
 from ssah_jax.types import Batch
 
@@ -304,3 +307,19 @@ def test_resume_with_another_number_of_processes(source, split, before, after):
             joined = [getattr(share[step], name) for share in shares]
             wanted = getattr(expected[5 + step], name)
             np.testing.assert_array_equal(np.concatenate(joined), wanted)
+
+
+def test_threads_that_want_an_epochs_order_at_once_have_it_computed_once(monkeypatch):
+    computed, compute = [], seeded.permutation
+
+    def slowly(seed, size, name, epoch):
+        computed.append(epoch)
+        time.sleep(0.05)
+        return compute(seed, size, name, epoch)
+
+    monkeypatch.setattr(seeded, "permutation", slowly)
+    order = BatchOrder(np.arange(32), batch_size=8, seed=0, name="x")
+    with ThreadPoolExecutor(4) as threads:
+        batches = list(threads.map(order.__getitem__, range(8)))
+    assert sorted(computed) == [0, 1]
+    assert sorted(np.concatenate(batches[:4])) == list(range(32))
