@@ -10,11 +10,18 @@ anew for each size, 4 GB for a million). The queries are 1,000 files more. For e
 a fresh process lists and splits it, opens the stream of batches, and takes a small
 step; the record says the seconds of each, how many of the first were its own
 processor's (`list_and_split_cpu`, `step_cpu`: on a busy machine the rest is waiting),
-and the most memory that the process ever held. Steps, batches and all, are the median
-of the last half.
+and the most memory that the process ever held.
+
+The same steps are taken four times, batches and all: with their files read from the
+disk (`cold`: the operating system was asked to forget them), read again from its memory
+(`warm`), and once more of both; each figure is the median of the two last halves. The
+record says how many kilobytes a step then read from the disk, and how often Python
+collected garbage meanwhile.
 """
 
 import argparse
+import dataclasses
+import gc
 import io
 import json
 import os
@@ -25,6 +32,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ssah_jax.run.experiment import Experiment
 
 FILES = 1000
 CLASSES = 10
@@ -66,10 +77,7 @@ def make(folder: Path, size: int) -> None:
 
 def measure(folder: Path, steps: int) -> dict[str, float]:
     """List, split, open, step; in this process."""
-    import jax
-
     from ssah_jax.config import from_config_dict
-    from ssah_jax.run import parallel, train_state
     from ssah_jax.run.experiment import iterate, prepare
 
     config = from_config_dict(
@@ -94,8 +102,7 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
     listed, cpu = time.perf_counter(), time.process_time() - cpu
     lines = (folder / "database.txt").read_bytes().count(b"\n")
     assert len(experiment.split.database) == lines
-    iterator = iterate(experiment)
-    next(iterator)
+    next(iterate(experiment))
     first = time.perf_counter()
     found = {
         "list_and_split": listed - start,
@@ -103,21 +110,76 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
         "first_batch": first - listed,
     }
     if steps:
-        state = parallel.place_state(train_state.init_state(experiment), config)
-        step = parallel.train_step(config)
-        took, used = [], []
-        for _ in range(steps):
-            began, cpu = time.perf_counter(), time.process_time()
-            batch = parallel.place_batch(next(iterator), config)
-            state, metrics = step(state, batch)
-            jax.block_until_ready(metrics)
-            took.append(time.perf_counter() - began)
-            used.append(time.process_time() - cpu)
-        found["step"] = statistics.median(took[steps // 2 :])
-        found["step_cpu"] = statistics.median(used[steps // 2 :])
+        found |= measure_steps(experiment, steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {name: float(f"{value:.3g}") for name, value in found.items()}
     return found | {"peak_megabytes": round(peak / 1024)}
+
+
+def measure_steps(experiment: "Experiment", steps: int) -> dict[str, float]:
+    """The same steps with files from the disk and from memory, twice each."""
+    import jax
+
+    from ssah_jax.run import parallel, train_state
+    from ssah_jax.run.experiment import iterate
+
+    config = experiment.config
+    state = parallel.place_state(train_state.init_state(experiment), config)
+    step = parallel.train_step(config)
+    collections: list[int] = []
+    found: dict[str, list[float]] = {}
+    files = files_of_steps(experiment, steps)
+    gc.callbacks.append(lambda phase, _: collections.append(phase == "stop"))
+    for kind in ("cold", "warm") * 2:
+        if kind == "cold":
+            forget(files)
+        iterator = iterate(experiment)
+        for number in range(steps):
+            if number == steps // 2:
+                collections.clear()
+            before, blocks = time.perf_counter(), blocks_read()
+            cpu = time.process_time()
+            batch = parallel.place_batch(next(iterator), config)
+            state, metrics = step(state, batch)
+            jax.block_until_ready(metrics)
+            took = {
+                f"{kind}_step": time.perf_counter() - before,
+                f"{kind}_step_cpu": time.process_time() - cpu,
+                f"{kind}_step_kilobytes_read": (blocks_read() - blocks) / 2,
+            }
+            for name, value in took.items() if number >= steps // 2 else ():
+                found.setdefault(name, []).append(value)
+        found.setdefault(f"{kind}_garbage_collections", []).append(sum(collections))
+        iterator.close()
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def files_of_steps(experiment: "Experiment", steps: int) -> set[str]:
+    """Paths of what so many steps read, and of what is read ahead of them."""
+    from ssah_jax.run.experiment import iterate
+
+    source, seen = experiment.source, set()
+    images = source.images.watched(lambda index, content: seen.add(index))
+    watched = dataclasses.replace(source, images=images)
+    iterator = iterate(dataclasses.replace(experiment, source=watched))
+    for _ in range(steps + 10):
+        next(iterator)
+    iterator.close()
+    return {f"{experiment.data_path}/{source.names[index]}" for index in tuple(seen)}
+
+
+def forget(files: set[str]) -> None:
+    """Ask the operating system to keep none of these files in memory."""
+    os.sync()
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def blocks_read() -> int:
+    """Of 512 bytes, by this process from the disk."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_inblock
 
 
 def main() -> None:
