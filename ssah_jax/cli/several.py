@@ -50,22 +50,23 @@ def among_processes(options: argparse.Namespace) -> Iterator[None]:
     """
     from ssah_jax.run import processes
 
-    with setting_up():
-        processes.start_processes(
-            options.coordinator,
-            options.processes,
-            options.process,
-            heartbeat=options.heartbeat,
-        )
-    if not processes.several():
-        yield
-        return
     try:
+        with setting_up():
+            processes.start_processes(
+                options.coordinator,
+                options.processes,
+                options.process,
+                heartbeat=options.heartbeat,
+            )
         yield
     except KeyboardInterrupt:
+        if not processes.several():
+            raise
         print("interrupted", file=sys.stderr)
         processes.leave("interrupted", INTERRUPTED)
     except Exception as error:
+        if not processes.several():
+            raise
         if line := told(error):
             print(f"error: {line}", file=sys.stderr)
             processes.leave(line, USER_ERROR)

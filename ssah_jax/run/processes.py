@@ -14,11 +14,15 @@ import hashlib
 import itertools
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,9 +39,13 @@ LOST = 75
 HEARTBEAT = 60
 """Seconds without a sign of life after which a process counts as lost."""
 
+JOIN = 300
+"""Seconds that processes wait for each other at their start."""
+
 _FAILED = "ssah/failed/"
 _SLICE_MS = 200
 _LINGER = 2.0
+_QUIET = 10.0
 _BROKEN = ("gloo", "nccl", "rccl", "unavailable", "deadline_exceeded", "coordination")
 _rounds = itertools.count()
 _helpers: list[subprocess.Popen[bytes]] = []
@@ -88,31 +96,91 @@ def start_processes(
             "three, none, or --processes 1"
         )
     assert coordinator is not None and processes is not None and process is not None
-    if not coordinator.rpartition(":")[2].isdecimal() or ":" not in coordinator:
-        raise ValueError(f"--coordinator: found {coordinator!r}, accepted is HOST:PORT")
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"--coordinator: found {coordinator!r}, accepted is HOST:PORT, a port of "
+            "1 to 65535"
+        )
+    if processes < 1:
+        raise ValueError(f"--processes: found {processes}, accepted is at least 1")
     if not 0 <= process < processes:
         raise ValueError(
             f"--process: found {process}, accepted are 0 to {processes - 1}"
         )
     if heartbeat < 2:
         raise ValueError(f"--heartbeat: found {heartbeat}, accepted is at least 2")
-    _relay_stderr()
-    try:
-        jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            local_device_ids=devices,
-            cluster_detection_method="deactivate",
-            heartbeat_timeout_seconds=heartbeat,
-            # Process 0 evaluates and draws while the others wait to leave.
-            shutdown_timeout_seconds=3600,
-        )
-    except RuntimeError as error:
-        first = str(error).splitlines()[0]
+    if process == 0:
+        _check_free(int(port))
+    missing = (
+        f"--coordinator, --processes: found no {processes} processes at {coordinator} "
+        f"within {JOIN} seconds, accepted are as many as are started, and where "
+        "process 0 can be reached"
+    )
+    twice = (
+        f"--process: found {process} in several processes, accepted is a number of its "
+        "own for each"
+    )
+    _relay_stderr(missing, twice)
+    with _waiting(f"waiting for {processes} processes at {coordinator}"):
+        try:
+            jax.distributed.initialize(
+                coordinator,
+                processes,
+                process,
+                local_device_ids=devices,
+                cluster_detection_method="deactivate",
+                initialization_timeout=JOIN,
+                heartbeat_timeout_seconds=heartbeat,
+                # Process 0 evaluates and draws while the others wait to leave.
+                shutdown_timeout_seconds=3600,
+            )
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise ValueError(f"{missing} ({first})") from error
+    if processes > 1 and jax.process_count() != processes:
         raise ValueError(
-            f"--coordinator: found no {processes} processes at {coordinator} ({first})"
+            f"--processes: found {processes} in process {process} and "
+            f"{jax.process_count()} in process 0, accepted is the same number"
+        )
+
+
+def _check_free(port: int) -> None:
+    """Check that this process can be the one that the others reach at a port.
+
+    JAX shares a port with whoever listens there already, and hears half of them.
+    """
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ValueError(
+            f"--coordinator: found port {port} taken on the host of process 0 "
+            f"({reason}), accepted is a free one, and --process 0 of one process alone"
         ) from error
+
+
+@contextmanager
+def _waiting(line: str) -> Iterator[None]:
+    """Around what waits for other processes: tell so, and obey signals.
+
+    JAX's runtime would not return for Ctrl-C, and would keep SIGTERM for itself.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if main and before != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    told = f"{line}, at most {JOIN} seconds\n"
+    timer = threading.Timer(_QUIET, lambda: sys.stderr.write(told))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if main:
+            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def several() -> bool:
@@ -278,12 +346,20 @@ def _cluster() -> tuple[str, int, int, list[int] | None] | None:
     if not environments:
         return None
     env = environments[0]
-    count = env.get_process_count()
-    if count is None or count < 2:
-        return None
-    address, _, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
-        None, count, None, None, None, 300
-    )
+    try:
+        count = env.get_process_count()
+        if count is None or count < 2:
+            return None
+        address, _, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            None, count, None, None, None, JOIN
+        )
+    # Broad: each kind of cluster has errors of its own for what it does not say.
+    except Exception as error:
+        raise ValueError(
+            f"{env.name}: found a cluster that does not say who its processes are "
+            f"({' '.join(str(error).split())}), accepted are its own variables, "
+            "--coordinator --processes --process, or --processes 1 for none"
+        ) from error
     assert address is not None and index is not None
     if _alone_on_host():
         devices = None
@@ -317,16 +393,22 @@ def _wait_for(key: str) -> str:
             raise LostProcessError(line)
 
 
-def _relay_stderr() -> None:
+def _relay_stderr(missing: str, twice: str) -> None:
     """Let a helper pass on what is written to standard error.
 
     A lost process makes JAX's runtime abort with a page of its own, which nothing in
     this process can prevent; the helper gives one line in its place.
+
+    Args:
+        missing: what to say where not all processes came.
+        twice: where another one has this one's number.
     """
     reading, writing = os.pipe()
     relay = Path(__file__).with_name("stderr_relay.py")
     helper = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(relay)], stdin=reading, start_new_session=True
+        [sys.executable, "-I", "-S", str(relay), missing, twice],
+        stdin=reading,
+        start_new_session=True,
     )
     # It outlives this process by as long as the last words take.
     _helpers.append(helper)

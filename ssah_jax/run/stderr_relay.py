@@ -15,21 +15,28 @@ _RUNTIME = re.compile(
 )
 _COLLECTIVES = re.compile(r"\[(Gloo\]|\S*gloo/\S+\]) ")
 _OURS = ("error: ", "Traceback ")
-_LOST = "error: another process was lost; the same command resumes\n"
+_JOINING = "RPC: /xla.coordination.CoordinationService/RegisterTask"
+_LOST = "another process was lost; the same command resumes"
 
 
-def relay() -> None:
-    """Until the end of standard input."""
-    dropping, said, lost = False, False, False
+def relay(missing: str, twice: str) -> None:
+    """Until the end of standard input.
+
+    Args:
+        missing: what to say where not all processes came.
+        twice: where another one has this one's number.
+    """
+    dropping, said, fatal, reason = False, False, "", _LOST
     for raw in sys.stdin.buffer:
         line = raw.decode(errors="replace")
-        if lost:
-            continue  # What follows from the loss is told by its line.
-        if head := _RUNTIME.match(line):
+        if fatal:
+            # The runtime ends the process, and why stands in these lines.
+            if line.startswith(_JOINING):
+                reason = twice if "ALREADY_EXISTS" in fatal else missing
+        elif head := _RUNTIME.match(line):
             dropping = True
-            if line.startswith("F") and head[1] == "client.h" and not said:
-                said = lost = True
-                sys.stderr.write(_LOST)
+            if line.startswith("F") and head[1] == "client.h":
+                fatal = line
         elif _COLLECTIVES.match(line):
             pass
         elif not dropping or line.startswith(_OURS):
@@ -37,7 +44,9 @@ def relay() -> None:
             said = said or line.startswith("error: ")
             sys.stderr.write(line)
         sys.stderr.flush()
+    if fatal and not said:
+        sys.stderr.write(f"error: {reason}\n")
 
 
 if __name__ == "__main__":
-    relay()
+    relay(*sys.argv[1:])

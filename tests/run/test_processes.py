@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,7 +34,9 @@ def started(monkeypatch):
     monkeypatch.setattr(
         jax.distributed, "initialize", lambda *a, **kw: calls.append((a, kw))
     )
-    monkeypatch.setattr(processes, "_relay_stderr", lambda: None)
+    monkeypatch.setattr(processes, "_relay_stderr", lambda *words: None)
+    # No backend is asked.
+    monkeypatch.setattr(jax, "process_count", lambda: calls[0][0][1] if calls else 1)
     for name in (*SLURM, "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     return calls
@@ -70,7 +73,12 @@ def test_slurm_is_joined_with_all_devices_of_a_host_of_ones_own(
         (("host:1", None, None), {}, "accepted are all three, none"),
         ((None, 2, 0), {}, "accepted are all three, none"),
         (("host", 2, 0), {}, "--coordinator: found 'host', accepted is HOST:PORT"),
+        (("host:0", 2, 0), {}, "--coordinator: found 'host:0', accepted is HOST:PORT"),
+        (("host:65536", 2, 0), {}, "--coordinator: found 'host:65536', accepted is"),
+        ((":1", 2, 0), {}, "--coordinator: found ':1', accepted is HOST:PORT"),
+        (("host:1", 0, 0), {}, "--processes: found 0, accepted is at least 1"),
         (("host:1", 2, 2), {}, "--process: found 2, accepted are 0 to 1"),
+        (("host:1", 2, -1), {}, "--process: found -1, accepted are 0 to 1"),
         (("host:1", 2, 0), {"heartbeat": 1}, "--heartbeat: found 1"),
     ],
 )
@@ -78,6 +86,38 @@ def test_arguments_that_do_not_fit_together(arguments, options, message, started
     with pytest.raises(ValueError, match=re.escape(message)):
         processes.start_processes(*arguments, **options)
     assert started == []
+
+
+def test_a_cluster_that_does_not_say_enough_is_told(started, monkeypatch):
+    for name, value in (SLURM | {"SLURM_PROCID": "two"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"^slurm: found a cluster .*'two'.*none$"):
+        processes.start_processes()
+    assert started == []
+
+
+def test_a_port_that_is_taken_is_not_the_coordinators(started):
+    with socket.create_server(("localhost", 0)) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(ValueError, match=r"--coordinator: found port \d+ taken"):
+            processes.start_processes(address, 2, 0)
+        assert started == []
+        processes.start_processes(address, 2, 1)
+    assert len(started) == 1
+
+
+def test_ctrl_c_ends_a_process_that_waits_and_is_as_before_then(started, monkeypatch):
+    seen = []
+
+    def join(*arguments, **options):
+        started.append((arguments, options))
+        seen.append(signal.getsignal(signal.SIGINT))
+
+    monkeypatch.setattr(jax.distributed, "initialize", join)
+    before = signal.getsignal(signal.SIGINT)
+    processes.start_processes("host:1", 2, 1)
+    assert seen == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_one_process_is_the_first_and_has_everything():
@@ -113,20 +153,25 @@ F1127 08:19:05.452518   15236 client.h:86] Terminating process because it is los
 *** Check failure stack trace: ***
     @     0x7f3bb18f8174  absl::log_internal::LogMessage::SendToLog()
 """
+LOST = "error: another process was lost; the same command resumes\n"
+TWICE = "absl::Status: ALREADY_EXISTS: Aborted connect attempt"
+JOINING = "\nRPC: /xla.coordination.CoordinationService/RegisterTask [type]\n"
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("a\nb\n", "a\nb\n"),
-        (PAGE, "a word before\n" + stderr_relay._LOST),
+        (PAGE, "a word before\n" + LOST),
+        (PAGE + JOINING, "a word before\nerror: nobody\n"),
+        (PAGE.replace("it is lost", TWICE) + JOINING, "a word before\nerror: twice\n"),
         ("error: mine\n" + PAGE, "error: mine\na word before\n"),
-        (PAGE + "Traceback (most\n  deep\n", "a word before\n" + stderr_relay._LOST),
+        (PAGE + "Traceback (most\n  deep\n", "a word before\n" + LOST),
     ],
 )
 def test_the_relay_shortens_what_the_runtime_says(text, shown):
     found = subprocess.run(
-        [sys.executable, stderr_relay.__file__],
+        [sys.executable, stderr_relay.__file__, "nobody", "twice"],
         input=text,
         capture_output=True,
         text=True,
@@ -254,3 +299,47 @@ def test_ctrl_c_at_one_of_two_processes_stops_both_at_one_step(tmp_path):
     assert stopped is not None and "Traceback" not in found[0][2] + found[1][2]
     assert Workdir(workdir).saved_steps()[-1] == int(stopped[1])
     assert not (workdir / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_processes_that_count_differently_end_before_anything_is_written(tmp_path):
+    arguments = train_arguments(tmp_path / "run")
+    only = {1: "--processes=3"}
+    alive = start_several("train.py", *arguments, processes=2, only=only)
+    for status, _, err in ends(alive):
+        assert status == 2
+        assert "--processes: found 3 in process 1 and 2 in process" in err
+        assert err.count("error: ") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_of_two_processes_with_one_number_one_is_told_at_once(tmp_path):
+    arguments, only = train_arguments(tmp_path / "run"), {2: "--process=1"}
+    alive = start_several("train.py", *arguments, processes=3, only=only)
+    try:
+        while alive[1].poll() is None and alive[2].poll() is None:
+            time.sleep(0.05)
+        told = next(each for each in alive[1:] if each.poll() is not None)
+        assert told.communicate()[1] == (
+            "error: --process: found 1 in several processes, accepted is a number of "
+            "its own for each\n"
+        )
+        assert told.returncode not in (0, None)
+    finally:
+        for each in alive:
+            each.kill()
+            each.communicate()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_process_that_is_still_setting_up(tmp_path):
+    """JAX's runtime takes it for itself, and nobody asks it."""
+    arguments = train_arguments(tmp_path / "run")
+    alive = start_several("train.py", *arguments, processes=2)
+    assert alive[1].stderr is not None and alive[1].stderr.readline()
+    alive[1].terminate()
+    found = ends(alive)
+    assert found[1][0] == -signal.SIGTERM
+    assert found[0][0] in (processes.LOST, -6) and found[0][2].count("error: ") == 1
