@@ -1,6 +1,7 @@
 """`ssah encode`: codes of images, by a run or a frozen backbone."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,8 +101,11 @@ def run(options: argparse.Namespace) -> int:
             readable image.
         DataError: an image cannot be read, with `--on-error raise`.
     """
+    import numpy as np
+
     from ssah_jax.cli.errors import UserError, setting_up
     from ssah_jax.retrieval.files import one_line
+    from ssah_jax.run import processes
 
     with setting_up():
         check_encoder(options)
@@ -122,6 +126,10 @@ def run(options: argparse.Namespace) -> int:
             check_no_features(options.out)
         encoder, sample = _encoder(options, names)
         images_as_in_training(encoder, names)
+        if processes.several():
+            listed = np.frombuffer(os.fsencode("\0".join(names)), np.uint8)
+            found = f"{len(names):,} ({processes.digest(listed)})"
+            processes.check_same({"images": found, "encoder": encoder.fingerprint})
     if sample:
         learn(
             cast("ssah_jax.run.frozen_encoder.FrozenEncoder", encoder),

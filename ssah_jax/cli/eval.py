@@ -101,7 +101,14 @@ def run(options: argparse.Namespace) -> int:
                 queries=options.queries,
                 database=options.database,
             )
-        for line in experiment.understanding.lines():
+        if processes.several():
+            processes.check_same(
+                {
+                    "data": experiment.info.data_digest,
+                    "weights": processes.digest(found.state),
+                }
+            )
+        for line in experiment.understanding.lines() if processes.is_first() else ():
             print(line, file=sys.stderr)
     state = parallel.replicate(found.state)
     evaluator = evaluators.Evaluator(experiment)

@@ -96,8 +96,13 @@ def run(options: argparse.Namespace) -> int:
             )
             workdir.check_free_for(config)
             more = workdir.wants_more_steps(config)
-            if not more and is_finished(workdir):
-                print(f"{workdir.path}: finished, see results.json and report.html")
+            finished = not more and is_finished(workdir)
+            first = processes.is_first()
+            if processes.several():
+                opening.check_same_run(config, {"a finished run": finished})
+            if finished:
+                if first:
+                    print(f"{workdir.path}: finished, see results.json and report.html")
                 return 0
             if options.from_run and config.hnet.weights:
                 raise UserError(
@@ -105,13 +110,12 @@ def run(options: argparse.Namespace) -> int:
                 )
             path = find_data(config, workdir, options.data)
             experiment = prepare(config, path=path)
-            for line in experiment.understanding.lines():
+            for line in experiment.understanding.lines() if first else ():
                 print(line, file=sys.stderr)
             start = Path(options.from_run).absolute() if options.from_run else None
             opened = stack.enter_context(
                 opening.open_run(experiment, workdir, start=start)
             )
-        first = processes.is_first()
         if first:
             print(f"{workdir.path}: training{_begins(opened)}", file=sys.stderr)
             print(*overview(opened, log=log), sep="\n", file=sys.stderr)

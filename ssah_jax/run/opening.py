@@ -1,14 +1,17 @@
 """A run before anything compiles: new, or resumed where its workdir is."""
 
 import dataclasses
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from ssah_jax.config import ConfigError, to_json
+from ssah_jax.config import Config, ConfigError
+from ssah_jax.config.convert import flatten
 from ssah_jax.data import TrainIterator, split_to_json
 from ssah_jax.run import parallel, processes
 from ssah_jax.run.checkpointing import Checkpoints, open_checkpoints
@@ -68,9 +71,7 @@ def open_run(
     check_devices(config)
     workdir.check_free_for(config)
     if processes.several():
-        processes.check_same(
-            {"config": to_json(config), "checkpoints": workdir.saved_steps()}
-        )
+        check_same_run(config, {"checkpoints": workdir.saved_steps()})
     info, first = _first_state(experiment, workdir, start)
     spread = workdir.read_spread()
     if spread is None:
@@ -82,6 +83,7 @@ def open_run(
             stack.enter_context(workdir.locked())
         if processes.several():
             _check_same_start(info, state, spread)
+            _check_shared(workdir)
         if processes.is_first():
             workdir.create(config, split_to_json(experiment.split), info, spread)
             workdir.extend(config)
@@ -98,6 +100,20 @@ def open_run(
         if processes.is_first():
             seconds = workdir.drop_metrics_after(int(state.step))
         yield Run(experiment, workdir, checkpoints, iterator, state, seconds, spread)
+
+
+def check_same_run(config: Config, more: Mapping[str, Any]) -> None:
+    """Check that all processes have one configuration.
+
+    Args:
+        config: this process's.
+        more: what else has to be the same, by what messages call it.
+
+    Raises:
+        LostProcessError: it is not, or one of them failed before.
+    """
+    fields = flatten(dataclasses.asdict(config), "config.")
+    processes.check_same(fields | dict(more))
 
 
 def _first_state(
@@ -146,3 +162,26 @@ def _check_same_start(
             "spread labels": processes.digest(spread),
         }
     )
+
+
+def _check_shared(workdir: Workdir) -> None:
+    """Check that the workdir of the first process is that of all.
+
+    Raises:
+        LostProcessError: it is not, or one of them failed before.
+    """
+    mark = ""
+    if processes.is_first():
+        mark = workdir.mark()
+    mark = processes.gather(mark)[0]
+    sees = json.dumps([str(workdir.path), workdir.sees(mark)])
+    (where, _), *others = map(json.loads, processes.gather(sees))
+    if processes.is_first():
+        workdir.unmark(mark)
+    for index, (path, seen) in enumerate(others, 1):
+        if not seen:
+            raise processes.LostProcessError(
+                f"--workdir: found {where} in process 0 and {path} in process {index}, "
+                "which does not see what process 0 writes; accepted is one directory, "
+                "on a disk that all processes share"
+            )

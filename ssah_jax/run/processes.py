@@ -397,7 +397,8 @@ def _relay_stderr(missing: str, twice: str) -> None:
     """Let a helper pass on what is written to standard error.
 
     A lost process makes JAX's runtime abort with a page of its own, which nothing in
-    this process can prevent; the helper gives one line in its place.
+    this process can prevent; the helper gives one line in its place. What the runtime
+    writes to standard output goes there as well: that is for results.
 
     Args:
         missing: what to say where not all processes came.
@@ -415,4 +416,9 @@ def _relay_stderr(missing: str, twice: str) -> None:
     os.close(reading)
     sys.stderr.flush()
     os.dup2(writing, 2)
+    out = sys.stdout
+    out.flush()
+    own = os.dup(1)
+    sys.stdout = os.fdopen(own, "w", encoding=out.encoding, errors=out.errors)
+    os.dup2(writing, 1)
     os.close(writing)

@@ -21,8 +21,10 @@ import dataclasses
 import io
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ class WorkdirError(ValueError):
 
 
 _LOCK = ".lock"
+_LOOKS = 20
+_BETWEEN_LOOKS = 0.25
 
 _FIGURES = (
     "not_measured",
@@ -129,18 +133,52 @@ class Workdir:
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this directory, which is made.
 
+        What fails before it is a run's leaves no directory that was not there.
+
         Raises:
             WorkdirError: another one does.
         """
+        new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / _LOCK, timeout=0):
-                yield
+                try:
+                    yield
+                except BaseException:
+                    if new and os.listdir(self.path) == [_LOCK]:
+                        with suppress(OSError):
+                            (self.path / _LOCK).unlink()
+                            self.path.rmdir()
+                    raise
         except Timeout as error:
             raise WorkdirError(
                 f"{self.path}: another process is training here; wait for it, or "
                 "choose another --workdir"
             ) from error
+
+    def mark(self) -> str:
+        """Write a file of a name that no other process could guess; its name."""
+        name = f".{secrets.token_hex(8)}.tmp"
+        (self.path / name).touch()
+        return name
+
+    def unmark(self, name: str) -> None:
+        """Remove what `mark` wrote."""
+        (self.path / name).unlink()
+
+    def sees(self, name: str) -> bool:
+        """Whether what another process's `mark` wrote is here; waits a little for it.
+
+        Directories are listed, not asked for the file: of network disks, a client then
+        asks anew.
+        """
+        for _ in range(_LOOKS):
+            with suppress(OSError):
+                os.listdir(self.path.parent)
+                if name in os.listdir(self.path):
+                    return True
+            time.sleep(_BETWEEN_LOOKS)
+        return False
 
     def saved_steps(self) -> list[int]:
         """Steps of the checkpoints, complete or not, that this process sees."""

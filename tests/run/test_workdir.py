@@ -206,3 +206,24 @@ def test_the_digest_of_an_experiment_sees_images_labels_and_split(tmp_path):
     assert whole != info([*names[:-1], "renamed"])
     assert whole != info(names, swap=True)
     assert whole != info(names, seed=1)
+
+
+def test_what_fails_before_it_is_a_run_leaves_no_directory(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), workdir.locked():
+        raise KeyboardInterrupt
+    assert not workdir.path.exists()
+    workdir.path.mkdir()
+    with pytest.raises(KeyboardInterrupt), workdir.locked():
+        raise KeyboardInterrupt
+    assert workdir.path.exists()
+
+
+def test_a_mark_is_seen_where_it_is_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssah_jax.run.workdir._BETWEEN_LOOKS", 0)
+    one, other = Workdir(tmp_path / "one"), Workdir(tmp_path / "other")
+    one.path.mkdir()
+    mark = one.mark()
+    assert one.sees(mark) and not other.sees(mark)
+    one.unmark(mark)
+    assert not one.sees(mark) and not list(one.path.iterdir())
