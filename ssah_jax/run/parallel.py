@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssah_jax.config import Config
 from ssah_jax.method import steps
+from ssah_jax.run import processes
 from ssah_jax.types import HashOutputs, ImagePool, Metrics, Params, TrainState
 
 AXIS = "batch"
@@ -126,6 +127,27 @@ def train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
     return make(config, pool)
 
 
+def _together(program: Any) -> Callable[..., Any]:
+    """A program that is compiled apart, and first called when all processes are there.
+
+    One that compiles for longer is waited for: collectives of CPUs give up after 30
+    seconds.
+    """
+    if jax.process_count() == 1:
+        return program
+    compiled = False
+
+    def call(*arguments: Any) -> Any:
+        nonlocal compiled
+        if not compiled:
+            program.lower(*arguments).compile()
+            processes.gather("compiled")
+            compiled = True
+        return program(*arguments)
+
+    return call
+
+
 def place_state(tree: T, config: Config) -> T:
     """A state, or images for a pool, where `train_step` wants them.
 
@@ -154,7 +176,8 @@ def pmap_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
         config: of the run.
         pool: replicated images that the batches, then `BatchRows`, are taken from.
     """
-    return _of_pool(_pmap_program(steps.train_step, config, pool is not None), pool)
+    program = _pmap_program(steps.train_step, config, pool is not None)
+    return _of_pool(_together(program), pool)
 
 
 @lru_cache(maxsize=2)
@@ -182,7 +205,8 @@ def jit_train_step(config: Config, pool: ImagePool | None = None) -> TrainStep:
         config: of the run.
         pool: images on all devices that the batches, then `BatchRows`, are taken from.
     """
-    return _of_pool(_jit_program(steps.train_step, config, pool is not None), pool)
+    program = _jit_program(steps.train_step, config, pool is not None)
+    return _of_pool(_together(program), pool)
 
 
 @lru_cache(maxsize=2)

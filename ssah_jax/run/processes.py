@@ -254,9 +254,10 @@ def join_shares(
     size = -(-number // jax.process_count())
     padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
     padded[: len(rows)] = rows
-    lengths = multihost_utils.process_allgather(np.asarray([len(rows)], np.int32))
+    # Which waits for the slowest, as the collective would not: see `parallel`.
+    lengths = map(int, gather(str(len(rows))))
     joined = np.asarray(multihost_utils.process_allgather(padded))
-    parts = zip(joined, np.asarray(lengths).ravel(), strict=True)
+    parts = zip(joined, lengths, strict=True)
     return np.concatenate([part[:length] for part, length in parts])
 
 

@@ -137,6 +137,8 @@ def _loop(
                     iterators=run.iterator.streams,
                     metric=metric,
                 )
+            # The first alone drew and wrote; no collective shall wait for that.
+            processes.gather("")
             if stop and not last:
                 return False
     return True

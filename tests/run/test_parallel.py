@@ -8,7 +8,7 @@ import pytest
 from quick_cases import slow_but
 from small_runs import config, trained
 
-from ssah_jax.run import opening, parallel, train_lib, train_state
+from ssah_jax.run import opening, parallel, processes, train_lib, train_state
 from ssah_jax.run.experiment import iterate, prepare
 from ssah_jax.run.workdir import Workdir
 
@@ -66,6 +66,28 @@ def test_the_state_is_donated_and_placed_where_it_comes_out(form, recwarn):
     for old, new in zip(before, jax.tree.leaves(after), strict=True):
         assert new.sharding.is_equivalent_to(old.sharding, new.ndim)
     assert not [w for w in recwarn if "donated" in str(w.message)]
+
+
+def test_a_step_of_several_processes_waits_for_the_slowest_to_compile(monkeypatch):
+    said = []
+
+    class Program:
+        def lower(self, *arguments):
+            return self
+
+        def compile(self):
+            said.append("compiled")
+
+        def __call__(self, *arguments):
+            said.append("called")
+
+    monkeypatch.setattr(processes, "gather", lambda text: said.append("all are there"))
+    alone = parallel._together(Program())
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    step = parallel._together(Program())
+    for each in (alone, step, step):
+        each()
+    assert said == ["called", "compiled", "all are there", "called", "called"]
 
 
 def test_the_program_of_the_same_run_is_kept():
