@@ -7,7 +7,7 @@ Curves are a run's own log. Windows and angles are drawn by the A-Net of its las
 checkpoint for unlabelled images, and beside them uniform ones of the same reach, both
 with the same keys: how many bits of the teacher's codes each flips is what A-Net's
 choices are worth as an adversary's. The record is benchmarks/results/mechanism.json,
-or another --record; the last panel shows the study `adversary_own_loss`. With --strips
+or another --record; the last panel shows the study `adversary`. With --strips
 there is a second picture: what A-Net made of the same images at each evaluation.
 """
 
@@ -228,7 +228,7 @@ def main(_: list[str]) -> None:
         return
     found, study = (
         json.loads((records.RESULTS / f"{name}.json").read_text())
-        for name in (_RECORD.value, "adversary_own_loss")
+        for name in (_RECORD.value, "adversary")
     )
     # The same picture from the same records, byte for byte.
     with mpl.rc_context({"svg.hashsalt": "ssah", "svg.fonttype": "none"}):

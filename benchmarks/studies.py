@@ -35,7 +35,7 @@ LITE0 = {
     "frozen": "data.source=features,data.path=runs/fashion-lite0,"
     "hnet.backbone=features,max_shift=0,flip=False",
     "fine-tuned": "hnet.backbone=efficientnet_lite0,hnet.weights=runs/lite0.pth,"
-    "hnet.image_size=48,backbone_rate=0.1",
+    "hnet.image_size=48,backbone_rate=0.1,learning_rate=2e-3",
 }
 
 HALF_RANGE = "max_degrees=15.0,scales=(0.1,0.175,0.25)"
@@ -78,7 +78,7 @@ MOSAICS = (
     "source=list,protocol=listed,labels_per_class=0,num_queries=0,num_validation=500,"
     "data.path=runs/mosaics,store=memory,data.image_size=40,crop_size=36,"
     "hnet.backbone=small_conv,hnet.widths=(32,64,128),batch.labelled=64,"
-    "batch.unlabelled=128,bits=32,eval.every=0,optim.learning_rate=2e-3,steps=800"
+    "batch.unlabelled=128,bits=32,eval.every=0,optim.learning_rate=8e-3,steps=800"
 )
 
 NEAR = "max_degrees=30.0,scales=(0.2,0.35,0.5)"
@@ -106,9 +106,6 @@ TRIALS = {
 }
 """Of other semi-supervised methods, one of which is chosen on validation queries."""
 
-OWN_LOSS = "loss.name=ssah,loss.consistent=0.5"
-"""This project's own hash loss, and the weight of the consistent loss beside it."""
-
 FEW = ("ssah", "ssdph", "talr", "hashnet", "csq", "orthohash", "dpn")
 
 LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
@@ -116,7 +113,7 @@ LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orth
 STUDIES = {
     "losses": Study(
         config="configs/fashion_mnist.py",
-        presets="supervised,steps=2000,eval.every=0",
+        presets="supervised,steps=2000,learning_rate=2e-3,eval.every=0",
         rows={name: f"loss.name={name}" for name in LOSSES.split()},
         columns={"500": "labels_per_class=500"},
         baseline="ssah",
@@ -124,7 +121,7 @@ STUDIES = {
     ),
     "pretraining": Study(
         config="configs/fashion_mnist.py",
-        presets="supervised,loss.name=ssah,eval.every=0",
+        presets="supervised,loss.name=ssah,learning_rate=2e-3,eval.every=0",
         rows={
             "from scratch": "steps=2000",
             "frozen Lite0": f"steps=2000,{LITE0['frozen']}",
@@ -136,7 +133,7 @@ STUDIES = {
     # Small batches, few steps and 48 pixels, for a core of a CPU.
     "fine_tuning": Study(
         config="configs/fashion_mnist.py",
-        presets=f"{OWN_LOSS},consistent_spread=1.0,steps=400,batch.labelled=32,"
+        presets="loss.name=ssah,learning_rate=2e-3,steps=400,batch.labelled=32,"
         "batch.unlabelled=32,eval.every=0",
         rows={
             "from scratch": "supervised",
@@ -151,7 +148,7 @@ STUDIES = {
     # Other semi-supervised methods: trials, whose validation queries choose.
     "peers_tuning": Study(
         config="configs/fashion_mnist.py",
-        presets=f"loss.name=ssah,{FASHION}",
+        presets=FASHION,
         rows=TRIALS,
         columns={"50": "labels_per_class=50"},
         baseline="SSDPH, weight 20",
@@ -244,37 +241,36 @@ STUDIES = {
         seeds=3,
         robustness=True,
     ),
-    # Both with this project's own hash loss.
-    "adversary_own_loss": Study(
+    # How fast, for supervised hashing and SSAH alike.
+    "learning_rate": Study(
         config="configs/fashion_mnist.py",
-        presets=f"{OWN_LOSS},consistent_spread=1.0,{FASHION}",
-        rows=ADVERSARY,
-        columns={"50": "labels_per_class=50"},
-        baseline="random, whole family",
-        seeds=3,
+        presets=f"{FASHION},labels_per_class=50",
+        rows={"supervised": "supervised", "SSAH": ""},
+        columns={str(x): f"learning_rate={x}" for x in (0.002, 0.004, 0.008, 0.016)},
+        baseline="supervised",
+        seeds=1,
         robustness=True,
+        heading="learning rate",
     ),
-    "adversary_cifar10_own_loss": Study(
+    "learning_rate_cifar10": Study(
         config="configs/cifar10.py",
-        presets=f"{CIFAR10_FOLDER},{OWN_LOSS},steps=1000",
-        rows=ADVERSARY,
-        columns={str(n): f"labels_per_class={n}" for n in (500, 50)},
-        baseline="random, whole family",
-        seeds=3,
+        presets=CIFAR10_FOLDER + ",steps=1000,labels_per_class=500",
+        rows={"supervised": "supervised", "SSAH": ""},
+        columns={
+            str(x): f"learning_rate={x}" for x in (0.002, 0.003, 0.006, 0.008, 0.012)
+        },
+        baseline="supervised",
+        seeds=1,
         robustness=True,
+        heading="learning rate",
     ),
-    # Which hash loss, where labels are few, and how much unlabelled images weigh.
+    # Which hash loss, where labels are few.
     "few_labels": Study(
         config="configs/fashion_mnist.py",
         presets=f"{FASHION},labels_per_class=50",
         rows={
             **{f"supervised, {name}": f"supervised,loss.name={name}" for name in FEW},
-            **{
-                f"SSAH, {name}, {weight} and {2 * weight}": f"loss.name={name},"
-                f"loss.consistent={weight},consistent_spread={2 * weight}"
-                for name in FEW
-                for weight in (0.5, 4.0, 16.0)
-            },
+            **{f"SSAH, {name}": f"loss.name={name}" for name in FEW},
         },
         columns={"50": ""},
         baseline="supervised, ssah",
@@ -286,11 +282,7 @@ STUDIES = {
         presets=CIFAR10_FOLDER + ",steps=1000,labels_per_class=500",
         rows={
             **{f"supervised, {name}": f"supervised,loss.name={name}" for name in FEW},
-            **{
-                f"SSAH, {name}, {weight}": f"loss.name={name},loss.consistent={weight}"
-                for name in FEW
-                for weight in (0.5, 4.0, 16.0)
-            },
+            **{f"SSAH, {name}": f"loss.name={name}" for name in FEW},
         },
         columns={"500": ""},
         baseline="supervised, ssah",
@@ -301,24 +293,17 @@ STUDIES = {
     # form of its lists, below runs/.
     "adversary_mosaics": Study(
         config="configs/nuswide.py",
-        presets=f"{MOSAICS},{OWN_LOSS}",
+        presets=MOSAICS,
         rows={
+            "supervised, ssah": "supervised,loss.name=ssah",
             "supervised": "supervised",
             "random, whole family": "random",
+            "SSAH without A-Net": "paced",
             "SSAH": "",
-            **{
-                f"{who}, offset {offset}": f"{presets}loss.label_offset={offset}"
-                for offset in (0.3, 0.0, -0.4)
-                for who, presets in (
-                    ("random", "random,"),
-                    ("SSAH without A-Net", "paced,"),
-                    ("SSAH", ""),
-                )
-            },
-            "supervised, dpn": "supervised,loss.name=dpn",
-            "SSAH, dpn": "loss.name=dpn,loss.consistent=4.0",
-            "SSAH, offset 0.3, gate 0.8": "loss.label_offset=0.3,gate=0.8",
-            "SSAH, offset 0.3, not aligned": "loss.label_offset=0.3,loss.align=False",
+            "SSAH, offset 0.0": "loss.label_offset=0.0",
+            "SSAH, offset 0.3": "loss.label_offset=0.3",
+            "SSAH, gate 0.8": "gate=0.8",
+            "SSAH, not aligned": "loss.align=False",
         },
         columns={"2100": ""},
         baseline="random, whole family",
@@ -351,8 +336,13 @@ STUDIES = {
         presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=64,"
         "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
         "hnet.weights=runs/lite0.pth,hnet.image_size=64,backbone_rate=0.1,"
-        f"labels_per_class=500,{OWN_LOSS}",
-        rows={"supervised": "supervised", "SSAH": ""},
+        "learning_rate=2e-3,"
+        "labels_per_class=500",
+        rows={
+            "supervised, ssah": "supervised,loss.name=ssah",
+            "supervised": "supervised",
+            "SSAH": "",
+        },
         columns={str(n): f"steps={n}" for n in (600, 3000)},
         baseline="supervised",
         seeds=1,
@@ -362,7 +352,7 @@ STUDIES = {
     # Where training long pays.
     "length_cifar10": Study(
         config="configs/cifar10.py",
-        presets=f"{CIFAR10_FOLDER},{OWN_LOSS},labels_per_class=500",
+        presets=f"{CIFAR10_FOLDER},labels_per_class=500",
         rows={
             "supervised": "supervised",
             "random, whole family": "random",
@@ -378,7 +368,7 @@ STUDIES = {
     # Why some end below the others: other presets of the same losses.
     "loss_presets": Study(
         config="configs/fashion_mnist.py",
-        presets="supervised,steps=2000,eval.every=0",
+        presets="supervised,steps=2000,learning_rate=2e-3,eval.every=0",
         rows={
             "dsh, balanced pairs": "loss.name=dsh,loss.options=balanced=1",
             "dpsh, balanced pairs": "loss.name=dpsh,loss.options=balanced=1",

@@ -52,10 +52,6 @@ def get_config(presets: str = "") -> ConfigDict:
     config.data.num_queries = 0
     config.data.num_validation = 600
     config.labels_per_class = 10
-    # Of the hash losses the best where labels are few. It is a sum over bits, so that
-    # what unlabelled images say weighs more than beside a mean.
-    config.loss.name = "dpn"
-    config.loss.consistent = 4.0
     # Network and length of training.
     config.hnet.backbone = "alexnet"
     config.optim.learning_rate = 2e-4

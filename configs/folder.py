@@ -62,10 +62,6 @@ def get_config(presets: str = "") -> ConfigDict:
     config.data.num_queries = 100
     config.data.num_validation = 100
     config.labels_per_class = 0
-    # Of the hash losses the best where labels are few. It is a sum over bits, so that
-    # what unlabelled images say weighs more than beside a mean.
-    config.loss.name = "dpn"
-    config.loss.consistent = 4.0
     # Network and length of training.
     config.hnet.backbone = "small_conv"
     config.hnet.widths = (32, 64, 128)

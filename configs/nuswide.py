@@ -65,10 +65,6 @@ def get_config(presets: str = "") -> ConfigDict:
     config.labels_per_class = 500
     # The field's cut-off.
     config.eval.top_k = 5000
-    # Of the hash losses the best where labels are few. It is a sum over bits, so that
-    # what unlabelled images say weighs more than beside a mean.
-    config.loss.name = "dpn"
-    config.loss.consistent = 4.0
     # Network and length of training.
     config.hnet.backbone = "alexnet"
     config.optim.learning_rate = 2e-4

@@ -26,18 +26,14 @@ def _option(option: Option) -> Any:
     return field(option.default, option.sentence, *constraints)
 
 
-_SSAH = HASH_LOSSES["ssah"].options
-
-
 @dataclasses.dataclass(frozen=True)
 class _Terms:
     """Weights (0 leaves a term out) and shapes of H-Net's losses.
 
-    Those from `pair` to `quantisation` are the options of the hash loss "ssah"; every
-    other hash loss has a group of its name with its own, such as `loss.dch.gamma`.
+    Every hash loss has a group of its name with its options, such as `loss.dch.gamma`.
     """
 
-    name: str = field("ssah", "hash loss on labelled images", one_of(*HASH_LOSSES))
+    name: str = field("dpn", "hash loss on labelled images", one_of(*HASH_LOSSES))
     options: str = field(
         "",
         "options of the hash loss in one line, such as scale=10,margin=0.3, instead of "
@@ -54,23 +50,15 @@ class _Terms:
     independence: float = field(
         0.0, "weight of the independence of bits over the batch", at_least(0)
     )
-    pair: float = _option(_SSAH["pair"])
-    pair_alpha: float = _option(_SSAH["pair_alpha"])
-    point: float = _option(_SSAH["point"])
-    point_scale: float = _option(_SSAH["point_scale"])
-    point_margin: float = _option(_SSAH["point_margin"])
-    quantisation: float = _option(_SSAH["quantisation"])
     hard: float = field(
         0.2,
-        "weight of similarity on hard samples of labelled images",
+        "weight of the hash loss of hard samples of labelled images",
         at_least(0),
     )
     consistent: float = field(
-        0.5, "weight of the consistent loss towards class centres", at_least(0)
-    )
-    consistent_pair: float = field(
-        0.0,
-        "weight of the consistent loss on pairs with labelled images",
+        0.5,
+        "weight of the consistent loss: the hash loss of hard samples of unlabelled "
+        "images, with labels that the teacher is sure of",
         at_least(0),
     )
     consistent_teacher: float = field(
@@ -83,8 +71,8 @@ class _Terms:
     )
     consistent_spread: float = field(
         0.0,
-        "weight of the consistent loss of images themselves towards what labels say "
-        "that spread over the graph of images; see `graph`",
+        "weight of the hash loss of unlabelled images themselves, with labels that "
+        "spread over the graph of images; see `graph`",
         at_least(0),
     )
     cross_view: float = field(
@@ -100,6 +88,11 @@ class _Terms:
     )
     fade: float = field(
         0.8, "share of all steps over which that weight falls to 0", between(0, 1, "(]")
+    )
+    posterior_scale: float = field(
+        10.0,
+        "inverse temperature of the teacher's posterior, on cosines to class centres",
+        more_than(0),
     )
     label_offset: float = field(
         -0.2,
@@ -120,8 +113,7 @@ class _Terms:
     @property
     def hash_options(self) -> dict[str, Any]:
         """The options of the hash loss that is `name`, all of them."""
-        own = self if self.name == "ssah" else getattr(self, self.name)
-        return {name: getattr(own, name) for name in HASH_LOSSES[self.name].options}
+        return vars(getattr(self, self.name)).copy()
 
 
 def _options_group(name: str) -> type:
@@ -135,8 +127,8 @@ def _options_group(name: str) -> type:
     )
 
 
-OPTION_GROUPS = {name: _options_group(name) for name in HASH_LOSSES if name != "ssah"}
-"""The group of options of each hash loss but "ssah", a field of `LossConfig`."""
+OPTION_GROUPS = {name: _options_group(name) for name in HASH_LOSSES}
+"""The group of options of each hash loss, a field of `LossConfig`."""
 
 if TYPE_CHECKING:
 
@@ -180,12 +172,6 @@ def with_options_read(loss: LossConfig) -> LossConfig:
     """
     if not loss.options:
         return loss
-    if loss.name == "ssah":
-        raise wrong(
-            "loss.options",
-            repr(loss.options),
-            "is '' for ssah, whose options are fields of config.loss",
-        )
     try:
         found = parse_options(loss.name, loss.options)
     except ValueError as error:
@@ -229,7 +215,6 @@ def something_learns_without_labels(
         return
     for name in (
         "consistent",
-        "consistent_pair",
         "consistent_teacher",
         "consistent_graph",
         "consistent_spread",

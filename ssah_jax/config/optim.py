@@ -11,7 +11,7 @@ class OptimConfig:
     """Both optimisers (AdamW for H-Net, Adam for A-Net) and the teacher."""
 
     learning_rate: float = field(
-        2e-3,
+        8e-3,
         "H-Net's largest; warms up linearly, falls as a cosine to 0",
         more_than(0),
     )

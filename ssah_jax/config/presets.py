@@ -22,7 +22,6 @@ SMOKE: dict[str, Any] = {
 SUPERVISED = {
     "anet.kind": "none",
     "loss.consistent": 0.0,
-    "loss.consistent_pair": 0.0,
     "loss.consistent_teacher": 0.0,
     "loss.consistent_graph": 0.0,
     "loss.consistent_spread": 0.0,

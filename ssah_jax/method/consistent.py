@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from ssah_jax import losses, similarity
 from ssah_jax.config import Config
+from ssah_jax.losses.by_name import HASH_LOSSES, QUANTISATION, Labelled
 from ssah_jax.losses.reduce import all_rows, all_sum, first_row, masked_mean
 from ssah_jax.method.codes import encode
 from ssah_jax.method.views import Views
@@ -37,12 +38,12 @@ class Student(NamedTuple):
     Attributes:
         hard: codes of hard samples of unlabelled images, `[U, K]`.
         clean: codes of these images themselves; the same without hard samples.
-        anchors: codes of the labelled images of all devices, `[M, K]`.
+        labelled: what the hash loss compares labelled images with.
     """
 
     hard: Float[Array, "U K"]
     clean: Float[Array, "U K"]
-    anchors: Float[Array, "M K"]
+    labelled: Labelled
 
 
 class _Seen(NamedTuple):
@@ -170,44 +171,52 @@ def _class_logits(
     return similarity.class_logits(
         codes,
         state.centres,
-        scale=config.loss.point_scale,
+        scale=config.loss.posterior_scale,
         offset=config.loss.label_offset if config.data.multi_label else 0.0,
     )
 
 
-def _to_centres(seen: _Seen) -> Float[Array, ""]:
-    """The teacher's class, asked of the hard sample: `loss.consistent`."""
-    multi_label, aligned = seen.config.data.multi_label, seen.opinion.aligned
-    values = losses.centre_consistency(
-        _class_logits(seen.student.hard, seen.state, seen.config),
-        aligned,
-        similarity.confident(
-            aligned, gate=seen.config.loss.gate, multi_label=multi_label
-        ),
-        multi_label=multi_label,
+def _taught(
+    seen: _Seen,
+    codes: Float[Array, "U K"],
+    posterior: Float[Array, "U C"],
+    weight: Float[Array, "U"],
+    gate: float,
+) -> Float[Array, ""]:
+    """The hash loss of unlabelled images, with labels of whose presence one is sure.
+
+    Pairs count where it is as sure whether they share a label. Codes that these are
+    compared with are constants: a wrong label moves one image, not labelled ones.
+    """
+    config, labelled = seen.config, seen.student.labelled
+    label = all_rows(seen.views.label, seen.axis_name)
+    where = jnp.ones(len(label), bool)
+    if bank := seen.state.bank:
+        label = jnp.concatenate([label, bank.labels])
+        where = jnp.concatenate([where, bank.valid])
+    posterior = stop_gradient(posterior)
+    present = (posterior >= gate).astype(jnp.float32)
+    possible = (posterior > 1.0 - gate).astype(jnp.float32)
+    similar = similarity.labels_overlap(present, label)
+    sure = similar | ~similarity.labels_overlap(possible, label)
+    known = labelled._replace(
+        u=codes,
+        others=stop_gradient(labelled.others),
+        label=present,
+        similar=similar,
+        where=sure & jnp.broadcast_to(where, sure.shape),
+        weight=weight * jnp.any(present > 0, axis=-1),
     )
-    return masked_mean(values, axis_name=seen.axis_name)
+    terms = HASH_LOSSES[config.loss.name].terms(known, **config.loss.hash_options)
+    terms.pop(QUANTISATION, None)
+    return sum(terms.values(), jnp.zeros(()))
 
 
-def _to_labelled_pairs(seen: _Seen) -> Float[Array, ""]:
-    """What it is similar to among labelled images: `loss.consistent_pair`."""
-    target = similarity.pair_probability(
-        seen.opinion.aligned,
-        all_rows(seen.views.label, seen.axis_name),
-        multi_label=seen.config.data.multi_label,
-    )
-    values = losses.pair_consistency(
-        seen.student.hard,
-        seen.student.anchors,
-        target,
-        alpha=seen.config.loss.pair_alpha,
-    )
-    return losses.balanced_pair_mean(
-        values,
-        target > 0.5,
-        jnp.maximum(target, 1.0 - target) >= seen.config.loss.gate,
-        axis_name=seen.axis_name,
-    )
+def _to_teacher(seen: _Seen) -> Float[Array, ""]:
+    """What the teacher is sure of, asked of the hard sample: `loss.consistent`."""
+    weight = jnp.ones(len(seen.student.hard))
+    opinion = seen.opinion.aligned
+    return _taught(seen, seen.student.hard, opinion, weight, seen.config.loss.gate)
 
 
 def _to_teacher_pairs(seen: _Seen) -> Float[Array, ""]:
@@ -220,7 +229,9 @@ def _to_teacher_pairs(seen: _Seen) -> Float[Array, ""]:
         jnp.tanh(seen.opinion.code), jnp.tanh(all_rows(known, seen.axis_name))
     )
     values = losses.ssdph_loss(
-        jnp.tanh(seen.student.hard), jnp.tanh(seen.student.anchors), target
+        jnp.tanh(seen.student.hard),
+        jnp.tanh(all_rows(seen.student.labelled.u, seen.axis_name)),
+        target,
     )
     return masked_mean(values, axis_name=seen.axis_name)
 
@@ -244,19 +255,14 @@ def _to_spread_labels(seen: _Seen) -> Float[Array, ""]:
     spread, multi_label = seen.views.spread, seen.config.data.multi_label
     if spread is None:
         raise ValueError("batch: found no spread labels, expected [U, C]")
-    values = losses.centre_consistency(
-        _class_logits(seen.student.clean, seen.state, seen.config),
-        spread,
-        jnp.ones(spread.shape, bool),
-        multi_label=multi_label,
-    )
     trust = similarity.certainty(spread, multi_label=multi_label)
-    return masked_mean(trust * values, axis_name=seen.axis_name)
+    if not multi_label:
+        spread = jax.nn.one_hot(jnp.argmax(spread, axis=-1), spread.shape[-1])
+    return _taught(seen, seen.student.clean, spread, trust, 0.5)
 
 
 _TERMS: dict[str, Callable[[_Seen], Float[Array, ""]]] = {
-    "consistent": _to_centres,
-    "consistent_pair": _to_labelled_pairs,
+    "consistent": _to_teacher,
     "consistent_teacher": _to_teacher_pairs,
     "consistent_graph": _to_neighbours,
 }

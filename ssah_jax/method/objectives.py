@@ -68,7 +68,6 @@ def consistent_on(config: Config) -> bool:
     loss = config.loss
     return (
         loss.consistent > 0
-        or loss.consistent_pair > 0
         or loss.consistent_teacher > 0
         or loss.consistent_graph > 0
         or loss.consistent_spread > 0
@@ -143,7 +142,7 @@ def hnet_objective(
         alignment = follow_classes(
             alignment, views.label, opinion.posterior, axis_name=axis_name
         )
-        seen = Student(student, codes.unlabelled, all_rows(codes.labelled, axis_name))
+        seen = Student(student, codes.unlabelled, labelled)
         loss, more = consistent_loss(
             seen, opinion, state, views, config=config, axis_name=axis_name
         )

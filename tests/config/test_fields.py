@@ -155,8 +155,8 @@ def test_another_type_is_refused_with_its_name(name):
 
 
 def test_an_int_becomes_a_float_and_one_value_a_tuple():
-    config = from_config_dict({"loss": {"pair": 2}, "data": {"std": (1,)}})
-    assert type(config.loss.pair) is float
+    config = from_config_dict({"loss": {"hard": 2}, "data": {"std": (1,)}})
+    assert type(config.loss.hard) is float
     assert type(config.data.std[0]) is float
     for value in ([4, 8], (4, 8)):
         assert from_config_dict({"hnet": {"widths": value}}).hnet.widths == (4, 8)

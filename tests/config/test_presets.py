@@ -84,7 +84,6 @@ def test_a_name_that_several_groups_have_needs_to_be_full():
 
 def test_options_of_hash_losses_take_no_short_name_from_others():
     for short, full in (
-        ("quantisation", "loss.quantisation"),
         ("alpha", "graph.alpha"),
         ("rate", "pace.rate"),
         ("every", "eval.every"),
@@ -99,10 +98,10 @@ def test_options_of_hash_losses_take_no_short_name_from_others():
 
 def test_commas_in_quotes_and_brackets_do_not_separate():
     config = applied(
-        "loss.options='alpha=0.5,quantisation=0.2',hnet.widths=(4,8),bits=16"
+        "loss.name=dhn,loss.options='alpha=0.5,quantisation=0.2',hnet.widths=(4,8),bits=16"
     )
     assert config.loss.options == "alpha=0.5,quantisation=0.2"
-    assert config.loss.quantisation == config_lib.default().loss.quantisation
+    assert config.loss.dhn == config_lib.default().loss.dhn
     assert tuple(config.hnet.widths) == (4, 8)
     assert config.bits == 16
 

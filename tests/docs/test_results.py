@@ -25,14 +25,24 @@ TABLES = {
     "adversary_easing": ("study.py adversary_easing", EARLIER),
     "adversary_cifar10_easing": ("study.py adversary_cifar10_easing", EARLIER),
     "adversary_animals": ("study.py adversary_animals", "ssah"),
-    "adversary_own_loss": ("study.py adversary_own_loss", "ssah"),
-    "adversary_cifar10_own_loss": ("study.py adversary_cifar10_own_loss", "ssah"),
+    "adversary_own_loss": ("study.py adversary_own_loss", EARLIER),
+    "adversary_cifar10_own_loss": ("study.py adversary_cifar10_own_loss", EARLIER),
+    "learning_rate": ("study.py learning_rate", "ssah"),
+    "learning_rate_cifar10": ("study.py learning_rate_cifar10", "ssah"),
     "few_labels": ("study.py few_labels", "ssah"),
     "few_labels_cifar10": ("study.py few_labels_cifar10", "ssah"),
+    **{
+        name: (f"study.py {name}", EARLIER)
+        for name in (
+            "few_labels_cosine",
+            "few_labels_cifar10_cosine",
+            "length_cifar10_own_loss",
+            "adversary_mosaics_own_loss",
+        )
+    },
     "peers_tuning": ("study.py peers_tuning", "ssah"),
     "adversary_mosaics": ("study.py adversary_mosaics", "ssah"),
     "lite0_cifar10": ("study.py lite0_cifar10", "ssah"),
-    "length_cifar10": ("study.py length_cifar10", "ssah"),
     "earlier_digits_parts": ("study.py earlier_digits_parts", EARLIER),
     "backbone_speed": ("backbone_speed.py", "backbones"),
     "pretraining": ("study.py pretraining", "backbones"),

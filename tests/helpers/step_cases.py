@@ -28,7 +28,7 @@ def small_config(**groups) -> Config:
         "batch": {"labelled": 16, "unlabelled": 24},
         "hnet": {"widths": (4, 8)},
         "anet": {"width": 4, "grid": 3, "angle_bins": 5, "blocks": 4},
-        "loss": {"consistent_pair": 0.5, "gate": 0.5, "ramp": 0.0},
+        "loss": {"name": "ssah", "gate": 0.5, "ramp": 0.0},
     }
     for name, fields in groups.items():
         values[name] = (

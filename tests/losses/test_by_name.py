@@ -29,7 +29,7 @@ from ssah_jax.method.views import make_views
 
 NAMES = list(methods.HASH_LOSSES)
 ALONE = {"kind": "none"}
-SUPERVISED = {"consistent": 0.0, "consistent_pair": 0.0}
+SUPERVISED = {"consistent": 0.0}
 
 
 def alone(name: str, **loss):
@@ -297,7 +297,10 @@ def test_options_of_a_method():
         ({"name": "dsh", "options": "margin=-1"}, "config.loss.options: found"),
         ({"name": "dsh", "options": "margin=nan"}, "config.loss.options: found"),
         ({"name": "dsh", "options": "margin=inf"}, "config.loss.options: found"),
-        ({"options": "pair=1"}, "config.loss.options: found 'pair=1', accepted is ''"),
+        (
+            {"options": "pair=1"},
+            "config.loss.options: found 'pair=1', accepted for dpn",
+        ),
         (
             {"name": "csq", "bank": 5},
             "config.loss.bank: found 5, accepted is 0 with csq",

@@ -41,9 +41,7 @@ VARIANTS = {
         hnet={"share_stats": True},
         loss={"consistent_spread": 1.0},
     ),
-    "supervised": small_config(
-        anet={"kind": "none"}, loss={"consistent": 0.0, "consistent_pair": 0.0}
-    ),
+    "supervised": small_config(anet={"kind": "none"}, loss={"consistent": 0.0}),
 }
 
 
@@ -174,9 +172,7 @@ def test_neither_objective_has_a_gradient_on_the_other_network(name):
 def test_supervised_loss_has_no_gradient_on_unlabelled_images(name):
     config = dataclasses.replace(
         VARIANTS[name],
-        loss=dataclasses.replace(
-            VARIANTS[name].loss, consistent=0.0, consistent_pair=0.0, hard=0.0
-        ),
+        loss=dataclasses.replace(VARIANTS[name].loss, consistent=0.0, hard=0.0),
     )
     state, views, generated, _ = _parts(config)
 
@@ -195,7 +191,7 @@ def test_supervised_loss_has_no_gradient_on_unlabelled_images(name):
 
 @pytest.mark.slow
 def test_spread_labels_teach_the_images_themselves_and_fade():
-    weights = {"consistent": 0.0, "consistent_pair": 0.0, "hard": 0.0}
+    weights = {"consistent": 0.0, "hard": 0.0}
     config = small_config(loss=weights | {"consistent_spread": 1.0, "fade": 0.6})
     state, views, generated, _ = _parts(config)
 
@@ -233,25 +229,6 @@ def test_teacher_and_centres_have_no_gradient():
     assert _zero(jax.jit(jax.grad(loss))(state.teacher))
 
 
-@pytest.mark.slow
-def test_labels_change_nothing_of_the_unlabelled_part():
-    """The consistent loss alone depends on no label, by way of H-Net's gradient."""
-    config = small_config(
-        anet={"kind": "none"},
-        loss={
-            "pair": 0.0,
-            "point": 0.0,
-            "quantisation": 0.0,
-            "consistent_pair": 0.0,
-        },
-    )
-    state, batch = make_state(config), make_batch(config)
-    run = jax.jit(partial(steps.gradients, config=config))
-    other = batch.replace(label=np.roll(batch.label, 1, axis=1))
-    assert relative_error(run(state, batch).hnet, run(state, other).hnet) == 0.0
-    assert not _zero(run(state, batch).hnet)
-
-
 def test_views_do_not_depend_on_the_number_of_devices():
     config = VARIANTS["batch norm"]
     batch, key = make_batch(config), jax.random.key(5)
@@ -280,7 +257,7 @@ def test_steps_learn_one_batch_by_heart():
         data={"max_shift": 0, "flip": False},
         hnet={"widths": (16, 32)},
         anet={"kind": "none"},
-        loss={"consistent": 0.0, "consistent_pair": 0.0},
+        loss={"consistent": 0.0},
         optim={"learning_rate": 5e-3, "warmup": 0.0},
     )
     step_fn = train_step(config)
@@ -320,7 +297,7 @@ def test_pace_and_teacher_follow():
 @pytest.mark.slow
 def test_frozen_without_a_gate_and_open_with_it():
     """No sample passes a gate of 1, so the consistent loss is exactly 0."""
-    closed = small_config(loss={"gate": 1.0, "align": False, "consistent_pair": 0.0})
+    closed = small_config(loss={"gate": 1.0, "align": False})
     state, batch = make_state(closed), make_batch(closed)
     metrics = gradients_of(closed, state, batch, 1).metrics
     assert float(metrics["loss/consistent"]) == 0.0

@@ -139,7 +139,7 @@ def test_words(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_is_told_and_its_state_does_not_change(tmp_path, recorder):
-    plain = {"consistent": 0.0, "consistent_pair": 0.0, "hard": 0.0}
+    plain = {"consistent": 0.0, "hard": 0.0}
     experiment = prepare(config(anet={"kind": "none"}, loss=plain))
     states = []
     for words in ((), ("tensorboard", "recorder")):

@@ -19,7 +19,7 @@ from ssah_jax.run.workdir import Workdir
 # A step that compiles in a third of the time, for tests of the loop about it.
 PLAIN = {
     "anet": {"kind": "none"},
-    "loss": {"consistent": 0.0, "consistent_pair": 0.0, "hard": 0.0},
+    "loss": {"consistent": 0.0, "hard": 0.0},
 }
 
 
@@ -96,13 +96,13 @@ def test_divergence_names_the_step(tmp_path, monkeypatch):
 
     def broken(*args, **kwargs):
         state, metrics = real(*args, **kwargs)
-        return state, metrics | {"loss/pair": metrics["loss/pair"] * np.nan}
+        return state, metrics | {"loss/point": metrics["loss/point"] * np.nan}
 
     monkeypatch.setattr(steps, "train_step", broken)
     experiment = prepare(config(**PLAIN))
     with (
         opening.open_run(experiment, Workdir(tmp_path / "run")) as run,
-        pytest.raises(train_lib.DivergedError, match="step 5: loss/pair is nan"),
+        pytest.raises(train_lib.DivergedError, match="step 5: loss/point is nan"),
     ):
         train_lib.train(run)
 
