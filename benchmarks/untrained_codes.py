@@ -200,7 +200,7 @@ def config_of(labels: int, bits: int) -> Config:
             "data.num_validation": 0,
             "batch.unlabelled": 256,
             "eval.every": 0,
-            "loss.consistent_spread": 0.5,
+            "loss.consistent_spread": 1.0,
         }
     )
     if not labels:

@@ -37,10 +37,13 @@ FEATURES = {
     "hnet.image_size": 0,
     "hnet.weights": "",
     "anet.kind": "stored",
+    "loss.name": "ssah",
     "loss.cross_view": 1.0,
+    "optim.learning_rate": 2e-3,
 }
 """Another file's protocol on features of its images, with their stored views: hard
-samples from these, and two of them compared."""
+samples from these, and two of them compared. For a linear layer, the hash loss and the
+rate that it was measured with; the weight of what views are asked goes with them."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "random": {"anet.kind": "random", "pace.reach": 1.0, "pace.dual_rate": 0.0},
