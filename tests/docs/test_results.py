@@ -43,6 +43,7 @@ TABLES = {
     "peers_tuning": ("study.py peers_tuning", "ssah"),
     "adversary_mosaics": ("study.py adversary_mosaics", "ssah"),
     "lite0_cifar10": ("study.py lite0_cifar10", "ssah"),
+    "length_cifar10": ("study.py length_cifar10", "ssah"),
     "earlier_digits_parts": ("study.py earlier_digits_parts", EARLIER),
     "backbone_speed": ("backbone_speed.py", "backbones"),
     "pretraining": ("study.py pretraining", "backbones"),

@@ -361,7 +361,7 @@ def test_a_workdir_that_processes_do_not_share_is_told(tmp_path):
 @pytest.mark.slow
 def test_processes_do_not_evaluate_different_checkpoints(one):
     results = (one / "results.json").read_bytes()
-    arguments, only = [f"--workdir={one}"], {1: "--step=6"}
+    arguments, only = [f"--workdir={one}"], {1: "--step=9"}
     alive = start_several("eval.py", *arguments, processes=2, only=only)
     for status, out, err in ends(alive):
         assert (status, out) == (2, "") and "weights: found" in err.splitlines()[-1]
