@@ -106,7 +106,14 @@ TRIALS = {
 }
 """Of other semi-supervised methods, one of which is chosen on validation queries."""
 
-FEW = ("ssah", "ssdph", "talr", "hashnet", "csq", "orthohash", "dpn")
+BOTH = {"supervised": "supervised", "SSAH": ""}
+
+FEW_LABELS = {
+    f"{row}, {name}": f"{presets}loss.name={name}"
+    for row, presets in (("supervised", "supervised,"), ("SSAH", ""))
+    for name in ("ssah", "ssdph", "talr", "hashnet", "csq", "orthohash", "dpn")
+}
+"""Hash losses, alone and with all that SSAH adds."""
 
 LOSSES = "ssah dsh dpsh dhn hashnet dch mihash talr dtsh greedyhash csq dpn orthohash"
 
@@ -245,7 +252,7 @@ STUDIES = {
     "learning_rate": Study(
         config="configs/fashion_mnist.py",
         presets=f"{FASHION},labels_per_class=50",
-        rows={"supervised": "supervised", "SSAH": ""},
+        rows=BOTH,
         columns={str(x): f"learning_rate={x}" for x in (0.002, 0.004, 0.008, 0.016)},
         baseline="supervised",
         seeds=1,
@@ -254,8 +261,8 @@ STUDIES = {
     ),
     "learning_rate_cifar10": Study(
         config="configs/cifar10.py",
-        presets=CIFAR10_FOLDER + ",steps=1000,labels_per_class=500",
-        rows={"supervised": "supervised", "SSAH": ""},
+        presets=f"{CIFAR10_FOLDER},steps=1000,labels_per_class=500",
+        rows=BOTH,
         columns={
             str(x): f"learning_rate={x}" for x in (0.002, 0.003, 0.006, 0.008, 0.012)
         },
@@ -268,10 +275,7 @@ STUDIES = {
     "few_labels": Study(
         config="configs/fashion_mnist.py",
         presets=f"{FASHION},labels_per_class=50",
-        rows={
-            **{f"supervised, {name}": f"supervised,loss.name={name}" for name in FEW},
-            **{f"SSAH, {name}": f"loss.name={name}" for name in FEW},
-        },
+        rows=FEW_LABELS,
         columns={"50": ""},
         baseline="supervised, ssah",
         seeds=1,
@@ -279,11 +283,8 @@ STUDIES = {
     ),
     "few_labels_cifar10": Study(
         config="configs/cifar10.py",
-        presets=CIFAR10_FOLDER + ",steps=1000,labels_per_class=500",
-        rows={
-            **{f"supervised, {name}": f"supervised,loss.name={name}" for name in FEW},
-            **{f"SSAH, {name}": f"loss.name={name}" for name in FEW},
-        },
+        presets=f"{CIFAR10_FOLDER},steps=1000,labels_per_class=500",
+        rows=FEW_LABELS,
         columns={"500": ""},
         baseline="supervised, ssah",
         seeds=1,
@@ -336,13 +337,8 @@ STUDIES = {
         presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=64,"
         "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
         "hnet.weights=runs/lite0.pth,hnet.image_size=64,backbone_rate=0.1,"
-        "learning_rate=2e-3,"
-        "labels_per_class=500",
-        rows={
-            "supervised, ssah": "supervised,loss.name=ssah",
-            "supervised": "supervised",
-            "SSAH": "",
-        },
+        "learning_rate=2e-3,labels_per_class=500",
+        rows={"supervised, ssah": "supervised,loss.name=ssah", **BOTH},
         columns={str(n): f"steps={n}" for n in (600, 3000)},
         baseline="supervised",
         seeds=1,

@@ -113,7 +113,7 @@ class _Terms:
     @property
     def hash_options(self) -> dict[str, Any]:
         """The options of the hash loss that is `name`, all of them."""
-        return vars(getattr(self, self.name)).copy()
+        return dataclasses.asdict(getattr(self, self.name))
 
 
 def _options_group(name: str) -> type:

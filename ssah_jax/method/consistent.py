@@ -57,6 +57,22 @@ class _Seen(NamedTuple):
     axis_name: str | None
 
 
+def drawn_to_others(samples: Labelled, *, config: Config) -> Float[Array, ""]:
+    """The hash loss of samples that move to where other codes are, not these to them.
+
+    A hard sample, or a wrong label, moves one image and no labelled one. Quantisation
+    is left out: it is taken on clean codes only.
+
+    Args:
+        samples: codes, and what they are compared with: constants here.
+        config: of the run.
+    """
+    samples = samples._replace(others=stop_gradient(samples.others))
+    terms = HASH_LOSSES[config.loss.name].terms(samples, **config.loss.hash_options)
+    terms.pop(QUANTISATION, None)
+    return sum(terms.values(), jnp.zeros(()))
+
+
 def ask_teacher(state: TrainState, views: Views, *, config: Config) -> Opinion:
     """The opinion of the moving average of H-Net on clean unlabelled images."""
     state = stop_gradient(state)
@@ -185,31 +201,26 @@ def _taught(
 ) -> Float[Array, ""]:
     """The hash loss of unlabelled images, with labels of whose presence one is sure.
 
-    Pairs count where it is as sure whether they share a label. Codes that these are
-    compared with are constants: a wrong label moves one image, not labelled ones.
+    Pairs count where it is as sure whether they share a label.
     """
-    config, labelled = seen.config, seen.student.labelled
+    labelled = seen.student.labelled
     label = all_rows(seen.views.label, seen.axis_name)
     where = jnp.ones(len(label), bool)
     if bank := seen.state.bank:
         label = jnp.concatenate([label, bank.labels])
         where = jnp.concatenate([where, bank.valid])
-    posterior = stop_gradient(posterior)
     present = (posterior >= gate).astype(jnp.float32)
     possible = (posterior > 1.0 - gate).astype(jnp.float32)
     similar = similarity.labels_overlap(present, label)
     sure = similar | ~similarity.labels_overlap(possible, label)
     known = labelled._replace(
         u=codes,
-        others=stop_gradient(labelled.others),
         label=present,
         similar=similar,
         where=sure & jnp.broadcast_to(where, sure.shape),
         weight=weight * jnp.any(present > 0, axis=-1),
     )
-    terms = HASH_LOSSES[config.loss.name].terms(known, **config.loss.hash_options)
-    terms.pop(QUANTISATION, None)
-    return sum(terms.values(), jnp.zeros(()))
+    return drawn_to_others(known, config=seen.config)
 
 
 def _to_teacher(seen: _Seen) -> Float[Array, ""]:

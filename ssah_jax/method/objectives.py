@@ -4,7 +4,6 @@ Values are this device's share of the global one (see `ssah_jax.losses.reduce`),
 have no gradient on A-Net's parameters.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ssah_jax import losses, similarity
 from ssah_jax.config import Config
-from ssah_jax.losses.by_name import HASH_LOSSES, QUANTISATION, Labelled
+from ssah_jax.losses.by_name import HASH_LOSSES, Labelled
 from ssah_jax.losses.reduce import all_rows, all_sum, masked_mean
 from ssah_jax.method.codes import (
     CleanCodes,
@@ -26,6 +25,7 @@ from ssah_jax.method.consistent import (
     Student,
     ask_teacher,
     consistent_loss,
+    drawn_to_others,
     follow_classes,
     recognition,
 )
@@ -107,11 +107,11 @@ def hnet_objective(
         axis_name: mapped axis.
     """
     codes = _hash_batch(params, state, views, generated, config, axis_name)
-    terms_of = partial(HASH_LOSSES[config.loss.name].terms, **config.loss.hash_options)
     labelled = _compare(codes.labelled, params, state, views.label, axis_name)
     terms: Metrics = {}
     if config.batch.labelled:
-        terms |= terms_of(labelled)
+        hash_loss = HASH_LOSSES[config.loss.name]
+        terms |= hash_loss.terms(labelled, **config.loss.hash_options)
         terms |= _regularisers(codes.labelled, config=config, axis_name=axis_name)
     if codes.other is not None:
         terms |= _cross_view(
@@ -124,7 +124,8 @@ def hnet_objective(
     if codes.hard is not None:
         number = len(views.label)
         student = codes.hard[number:]
-        hard = _hard_samples(terms_of, labelled, codes.hard[:number])
+        samples = labelled._replace(u=codes.hard[:number])
+        hard = drawn_to_others(samples, config=config)
         total += config.loss.hard * hard
         clean = CleanCodes(codes.labelled, codes.unlabelled)
         hardness = stop_gradient(
@@ -204,17 +205,6 @@ def _hash_batch(
         images = stop_gradient(generated)
         hard, stats = hash_(params, stats, images, domain="generated")
     return _Codes(labelled, unlabelled, other, hard, stats)
-
-
-def _hard_samples(
-    terms_of: Callable[[Labelled], Metrics],
-    labelled: Labelled,
-    hard: Float[Array, "L K"],
-) -> Float[Array, ""]:
-    """Similarity of hard samples: they move to where clean codes are, not these."""
-    terms = terms_of(labelled._replace(u=hard, others=stop_gradient(labelled.others)))
-    terms.pop(QUANTISATION, None)
-    return sum(terms.values(), jnp.zeros(()))
 
 
 def _hardness(
