@@ -33,6 +33,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -163,14 +164,18 @@ def measure(
     """Operations, bytes and median seconds of each."""
     found: dict[str, dict[str, float]] = {}
     compiled = {}
-    for name, (function, *arguments) in calls.items():
-        traced = jax.jit(function).trace(*arguments)
-        program = traced.lower().compile()
+    traced = {name: jax.jit(call).trace(*rest) for name, (call, *rest) in calls.items()}
+    # XLA compiles without Python's lock.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        compiling = {name: pool.submit(t.lower().compile) for name, t in traced.items()}
+    programs = {name: future.result() for name, future in compiling.items()}
+    for name, (_, *arguments) in calls.items():
+        program = programs[name]
         cost = program.cost_analysis()
         compiled[name] = program, arguments
         found[name] = {
             "gflop_xla": float(f"{cost.get('flops', 0.0) / 1e9:.4g}"),
-            "gflop_by_hand": float(f"{by_hand(traced.jaxpr.jaxpr) / 1e9:.4g}"),
+            "gflop_by_hand": float(f"{by_hand(traced[name].jaxpr.jaxpr) / 1e9:.4g}"),
             "megabytes_xla": float(f"{cost.get('bytes accessed', 0.0) / 1e6:.4g}"),
         }
         jax.block_until_ready(program(*arguments))
@@ -300,6 +305,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=2e-5, help="of a collective")
     parser.add_argument("--inside", type=float, default=450e9, help="bytes a second")
     parser.add_argument("--between", type=float, default=50e9, help="bytes a second")
+    parser.add_argument("--alone", action="store_true", help="leave out the exchange")
     parser.add_argument("--exchange", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(rest)
     if given.exchange:
@@ -337,6 +343,7 @@ def main() -> None:
             part["utilisation"] = float(f"{rate / 1e3 / given.peak_tflops[0]:.3g}")
         part["share_of_step"] = round(part["seconds"] / whole["seconds"], 4)
     record: dict[str, Any] = {
+        "device": jax.devices()[0].device_kind,
         "config": given.config,
         "fields": fields,
         "labelled": config.batch.labelled,
@@ -352,6 +359,8 @@ def main() -> None:
     }
     # What was measured is kept, should a time limit cut the rest off.
     records.write("roofline", record, given.output)
+    if given.alone:
+        return
     said = elsewhere(config)
     paper = {
         form: predict(whole["gflop_xla"], said[form], given) for form in ("pmap", "jit")
