@@ -5,6 +5,7 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
+from several_devices import first_devices
 
 from ssah_jax.config import Config, from_config_dict
 from ssah_jax.method import steps
@@ -116,5 +117,6 @@ def gradients_of(
 ):
     """Gradients on one device, or on each of eight (leading axis)."""
     if devices > 1:
+        first_devices(devices)
         state, batch = parallel.replicate(state), parallel.shard(batch)
     return compiled(config, devices)(state, batch)

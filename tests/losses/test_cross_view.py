@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from loss_oracles import normal
+from several_devices import first_devices
 
 from ssah_jax import losses
 from ssah_jax.losses.reduce import all_rows, all_sum
@@ -102,7 +103,7 @@ def test_shares_of_devices_sum_to_the_global_batch():
 
     shares = jax.shard_map(
         lambda *given: share(*given, axis_name="batch")[None],
-        mesh=Mesh(np.asarray(jax.devices()[:4]), ("batch",)),
+        mesh=Mesh(np.asarray(first_devices(4)), ("batch",)),
         in_specs=P("batch"),
         out_specs=P("batch"),
         check_vma=False,

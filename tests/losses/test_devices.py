@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from loss_oracles import (
     normal,
 )
+from several_devices import first_devices
 from ssah_oracles import balanced_loop, pair_loop
 
 from ssah_jax import losses
@@ -77,7 +78,7 @@ def on_devices(share, devices, w, x, labels, mask):
         AXIS,
         in_axes=(None, 0, 0, 0),
         out_axes=((None, None), 0),
-        devices=jax.devices()[:devices],
+        devices=first_devices(devices),
     )(w, split(x), split(labels), split(mask))
     return np.asarray(value), np.asarray(of_w), np.asarray(of_x).reshape(x.shape)
 
@@ -138,7 +139,7 @@ def test_a_wrong_way_over_devices_is_noticed(fault, in_value):
 def test_shares_under_shard_map(share, check):
     # Differentiated from without: the sum of the shares is an ordinary function.
     w, x, labels, mask = world(8)
-    mesh = Mesh(np.asarray(jax.devices()[:8]), (AXIS,))
+    mesh = Mesh(np.asarray(first_devices(8)), (AXIS,))
     shares = jax.shard_map(
         lambda *inputs: share(*inputs, axis_name=AXIS)[None],
         mesh=mesh,
@@ -175,7 +176,9 @@ def test_collectives_without_an_axis_do_nothing():
 def test_collectives_keep_the_order_of_the_devices():
     x = jnp.arange(8 * 2 * 3.0).reshape(8, 2, 3)
     rows, first, total = jax.pmap(
-        lambda x: (all_rows(x, AXIS), first_row(len(x), AXIS), all_sum(x, AXIS)), AXIS
+        lambda x: (all_rows(x, AXIS), first_row(len(x), AXIS), all_sum(x, AXIS)),
+        AXIS,
+        devices=first_devices(8),
     )(x)
     np.testing.assert_array_equal(first, 2 * np.arange(8))
     for device, one in itertools.product(range(8), rows):

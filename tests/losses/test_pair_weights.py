@@ -14,6 +14,7 @@ from loss_oracles import (
     normal,
     on_device,
 )
+from several_devices import first_devices
 
 from ssah_jax.losses.pairwise import (
     balanced_pair_mean,
@@ -143,7 +144,7 @@ def test_pair_weights_count_the_pairs_of_all_devices(positive):
     weights, shares = jax.jit(
         jax.shard_map(
             share,
-            mesh=Mesh(np.asarray(jax.devices()[:4]), (AXIS,)),
+            mesh=Mesh(np.asarray(first_devices(4)), (AXIS,)),
             in_specs=P(AXIS),
             out_specs=P(AXIS),
             check_vma=False,

@@ -14,6 +14,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from loss_oracles import CODES, SMOOTH, assert_gradient, codes, normal, step_for
+from several_devices import first_devices
 
 from ssah_jax.losses.quantisation import (
     absolute_quantisation,
@@ -255,7 +256,7 @@ def test_gathered_codes_are_those_of_all_devices(function):
 
     mapped = jax.shard_map(
         share,
-        mesh=Mesh(np.asarray(jax.devices()[:4]), (AXIS,)),
+        mesh=Mesh(np.asarray(first_devices(4)), (AXIS,)),
         in_specs=P(AXIS),
         out_specs=P(AXIS),
         check_vma=False,

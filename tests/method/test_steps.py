@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from several_devices import first_devices
 from step_cases import (
     compile_gradients,
     compile_state,
@@ -60,8 +61,8 @@ def test_eight_devices_equal_one(name):
     config = VARIANTS[name]
     state = make_state(config)
     batch = make_batch(config, multi_label=config.data.multi_label)
-    one = gradients_of(config, state, batch, 1)
     found = gradients_of(config, state, batch, 8)
+    one = gradients_of(config, state, batch, 1)
     # Every device must return the same, or `out_axes=None` would hide it.
     for leaf in jax.tree.leaves(found):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
@@ -230,6 +231,7 @@ def test_teacher_and_centres_have_no_gradient():
 
 
 def test_views_do_not_depend_on_the_number_of_devices():
+    first_devices(8)
     config = VARIANTS["batch norm"]
     batch, key = make_batch(config), jax.random.key(5)
     one = jax.jit(partial(make_views, config=config))(key, batch)

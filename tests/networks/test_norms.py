@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from network_cases import images, init, normal
+from several_devices import first_devices
 
 from ssah_jax.losses.reduce import masked_mean
 from ssah_jax.networks import HNet
@@ -127,7 +128,7 @@ def test_batch_norm_over_devices_equals_one_device(devices):
         gradient, static_argnums=3
     )(params, x, weights, None)
     (loss, of_params), stats, code = jax.pmap(
-        one, AXIS, in_axes=(None, 0, 0), devices=jax.devices()[:devices]
+        one, AXIS, in_axes=(None, 0, 0), devices=first_devices(devices)
     )(params, split(x), split(weights))
     np.testing.assert_allclose(loss, np.full(devices, wanted_loss), rtol=1e-5)
     np.testing.assert_allclose(code.reshape(24, 6), wanted_code, rtol=1e-5, atol=1e-5)
