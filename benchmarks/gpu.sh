@@ -18,7 +18,7 @@
 #         tensorflow_datasets is not used. DATA is 55 MB, and 19 MB as a tar.xz.
 # PEAK    the card's dense TFLOP/s in TF32 and bfloat16 (an H100 SXM: 495 989).
 # PARTS   names of parts; all without it.
-# STEPS   of CIFAR-10's configuration (10000: 20000, which it has, may take longer).
+# STEPS   of CIFAR-10's configuration (its own: 10000).
 set -u
 cd "$(dirname "$0")/.."
 OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} TINY=${TINY:-} PARTS=${PARTS:-}

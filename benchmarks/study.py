@@ -94,9 +94,14 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
         _run(command, directory.with_name(f"{directory.name}.log"), core)
     found = json.loads(results.read_text())
     maps = {name: found[name] for name in ("map", "ndcg") if name in found}
+    rest = {"wall_seconds": found["wall_seconds"]}
+    rest["device"] = found.get("versions", {}).get("device", "cpu")
     if study.robustness:
         # Beside the run, which is complete.
         other = directory.with_name(f"{directory.name}.robustness.json").resolve()
+        if not other.exists() and not (directory / "checkpoints").exists():
+            # Of another machine, which measured no more than this.
+            return maps | rest
         if not other.exists():
             command = ["benchmarks/robustness.py", "--workdir", str(directory)]
             command += ["--out", str(other)]
@@ -107,7 +112,7 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
             maps["validation"] = statistics.mean(chosen.values())
     shown = " ".join(f"{value:.4f}" for value in maps.values())
     print(cell.row, cell.column, cell.seed, shown, flush=True)
-    return maps | {"wall_seconds": found["wall_seconds"]}
+    return maps | rest
 
 
 def _run(command: list[str], said: Path, core: int | None) -> None:
@@ -149,9 +154,9 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
         values = [cell["map"] for cell in here.values()]
         differences = [here[seed]["map"] - base[seed] for seed in here if seed in base]
         sets = {
-            name: [cell[name] for cell in here.values()]
+            name: [cell.get(name) for cell in here.values()]
             for name in BESIDE
-            if all(name in cell for cell in here.values())
+            if any(name in cell for cell in here.values())
         }
         table.append(
             {
@@ -167,6 +172,7 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
                 if len(differences) > 1
                 else None,
                 **sets,
+                "devices": sorted({cell["device"] for cell in here.values()}),
                 "wall_seconds": statistics.mean(
                     cell["wall_seconds"] for cell in here.values()
                 ),
@@ -175,8 +181,9 @@ def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
     return table
 
 
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation; of one value that alone."""
+def spread(values: list[float | None]) -> str:
+    """Mean and standard deviation of what was measured; of one value that alone."""
+    values = [value for value in values if value is not None]
     if len(values) < 2:
         return f"{values[0]:.3f}"
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"

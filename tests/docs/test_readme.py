@@ -159,6 +159,9 @@ def test_configs_tell_what_was_measured():
     digits = (ROOT / "configs/digits.py").read_text()
     assert f"map {read_record('digits')['map']['trained']:.3f}." in digits
     fashion = (ROOT / "configs/fashion_mnist.py").read_text()
+    cifar = (ROOT / "configs/cifar10.py").read_text()
+    for run in read_record("gpu_cifar10").values():
+        assert f"{run['map']:.3f}" in cifar
     for labels in (50, 10):
         trained = read_record(f"fashion_mnist_{labels}")["map"]["trained"]
         assert f"{trained:.3f}" in fashion
@@ -183,6 +186,44 @@ def test_numbers_of_the_roofline_are_those_of_the_record():
     eight = paper["8 GPUs with NVLink"]["efficiency"]
     many = paper["32 hosts of 8"]["efficiency"]
     assert f"efficiency of {eight:.2f} on 8 GPUs and {many:.2f} on 32 hosts" in text
+
+
+def test_numbers_of_the_gpu_are_those_of_the_records():
+    text = (ROOT / "docs/results/gpu.md").read_text()
+    rows = {
+        "SSAH": "ssah",
+        "random, whole family": "random",
+        "supervised": "supervised",
+    }
+    trained = read_record("gpu_cifar10")
+    for row, name in rows.items():
+        run = trained[name]
+        low, high = run["map_interval"]
+        cells = [f"{run['map']:.3f}", f"{low:.3f} to {high:.3f}"]
+        cells += [f"{value:.3f}" for _, value in run["validation"]]
+        cells.append(f"{run['wall_seconds']:.0f}")
+        assert f"| {row} | {' | '.join(cells)} |" in text
+    record = read_record("gpu_roofline")
+    shown = 0
+    for name, part in record["parts"].items():
+        by_hand, took = part["gflop_by_hand"], part["seconds"]
+        if f"| {name} |" in text:
+            rate = by_hand / took / 1e3
+            line = f"| {name} | {by_hand:.3g} | {1e3 * took:.3g} | {rate:.3g} |"
+            assert f"{line} {100 * rate / record['peak_tflops'][0]:.1f} % |" in text
+            shown += 1
+    assert shown == 8
+    ratio = record["ratio"]
+    assert f"has {ratio['gflop_by_hand']:.2f} times the operations" in text
+    assert f"takes {ratio['seconds']:.2f} times as long" in text
+    assert f"took {1e3 * record['data_seconds']:.0f} ms" in text
+    speed = read_record("gpu_retrieval_speed")
+    for part in ("single_label", "multi_label"):
+        row = speed[part]
+        loop, ours = row["argsort_loop_ms_per_query"], row["map_ms_per_query"]
+        assert f"| {loop:.3g} | {ours} | {row['speedup']:.0f} |" in text
+    digits = [f"{run['map']:.3f}" for run in read_record("gpu_digits").values()]
+    assert f"{digits[0]}, {digits[1]} (both `pmap`) and {digits[2]}" in text
 
 
 def test_seconds_to_the_first_step_are_those_of_the_record():
