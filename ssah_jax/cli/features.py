@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> int:
         | ({"anet": dataclasses.asdict(config.anet)} if recipe else {}),
         stored=options.stored,
         batch_size=options.batch,
-        threads=data.threads,
+        threads=data.num_threads,
         max_skipped=data.max_skipped if data.on_error == "skip" else None,
         versions=versions(),
         recipe=recipe,

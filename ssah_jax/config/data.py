@@ -1,6 +1,7 @@
 """Which images, how they are split, and how many of them a step sees."""
 
 import dataclasses
+import os
 from typing import get_args
 
 from ssah_jax.config.constraints import at_least, between, either, more_than, one_of
@@ -74,7 +75,9 @@ class DataConfig:
         one_of("disk", "memory", "device"),
     )
     threads: int = field(
-        4, "threads that decode batches ahead, for each stream", at_least(1)
+        0,
+        "threads that decode batches ahead, for each stream; 0 for one a core",
+        at_least(0),
     )
     on_error: str = field(
         "raise", "what an image that cannot be read does", one_of("raise", "skip")
@@ -121,6 +124,15 @@ class DataConfig:
     )
     flip: bool = field(False, "weak augmentation mirrors half of the images")
     multi_label: bool = field(False, "whether an image may have several labels")
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that decode, of which 0 asks for one for each core it may use."""
+        if self.threads:
+            return self.threads
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ def describe_data(experiment: Experiment) -> Iterator[str]:
         source.images,
         np.arange(len(source)),
         batch_size=_BATCH,
-        threads=experiment.config.data.threads,
+        threads=experiment.config.data.num_threads,
         skipped=skipped,
     )
     of_pixels = source.image_shape[2] in (1, 3) and source.image_shape[0] > 1

@@ -46,7 +46,7 @@ def code_batches(
         images,
         indices,
         batch_size=batch_size,
-        threads=config.data.threads,
+        threads=config.data.num_threads,
         skipped=skipped,
     )
     for number, (batch, readable) in enumerate(batches):

@@ -126,7 +126,7 @@ def prepare(config: Config, *, path: str = "") -> Experiment:
     source = load_source(dataclasses.replace(config, data=moved))
     _check_labels_suffice(config, source)
     if data.store != "disk":
-        source = data_lib.in_memory(source, threads=data.threads)
+        source = data_lib.in_memory(source, threads=data.num_threads)
     only_measured_by = _only_measured_by_folders(config, source)
     try:
         split = make_split(
@@ -178,7 +178,7 @@ def iterate(
         seed=config.seed if seed is None else seed,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        threads=config.data.threads,
+        threads=config.data.num_threads,
         skipped=experiment.skipped,
         rows_only=config.data.store == "device",
         spread=spread,

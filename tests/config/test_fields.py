@@ -255,3 +255,11 @@ def test_a_group_may_be_walked_by_itself():
 def test_some_borders_are_where_they_were(group, values):
     with pytest.raises(ConfigError, match=f"config.{group}.{next(iter(values))}: "):
         from_config_dict({group: values})
+
+
+@pytest.mark.parametrize(("asked", "cores", "found"), [(0, 7, 7), (3, 7, 3)])
+def test_no_number_of_threads_is_one_a_core(monkeypatch, asked, cores, found):
+    monkeypatch.setattr(
+        "os.sched_getaffinity", lambda _: set(range(cores)), raising=False
+    )
+    assert config_lib.DataConfig(threads=asked).num_threads == found
