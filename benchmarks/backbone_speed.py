@@ -13,15 +13,17 @@ same weights (carried over by `ssah_jax.networks.weight_tables`) and the same im
 their logits must agree in float32, or the script stops. Position embeddings are made
 for the images' size on both sides, and dropout is left out. "forward" computes logits
 in evaluation, "training" the gradient of the cross-entropy for all parameters and moves
-the running statistics. JAX is compiled, which is timed apart, PyTorch eager, in the
-faster of its two layouts for images. bfloat16 is the backbones' option `dtype` and
-PyTorch's autocast, the latter on a GPU only. A GPU multiplies float32 in TF32 on both
-sides.
+the running statistics. JAX is compiled, which is timed apart (on a GPU all programs at
+once), PyTorch eager, in the faster of its two layouts for images; with --compile its
+compiled programs follow, each in rounds with JAX's. bfloat16 is the backbones' option
+`dtype` and PyTorch's autocast, the latter on a GPU only. A GPU multiplies float32 in
+TF32 on both sides.
 
 One process; rounds that alternate, and their median; what takes below 50 ms is repeated
 within its round. On a CPU: one core and one thread for both (the process binds itself
-to one core). Operations are counted in the program before XLA optimises it;
-utilisation is their rate over the peak that --peak-tflops gives.
+to one core). Operations are those of convolutions and matrix products in the traced
+program (flops.py); utilisation is their rate over the peak that --peak-tflops gives.
+The record is written after every row.
 """
 
 import argparse
@@ -34,7 +36,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +173,16 @@ def jax_calls(
     images: np.ndarray,
     labels: np.ndarray,
     wanted: Sequence[str],
+    threads: int = 1,
+    meanwhile: Sequence[Call] = (),
 ) -> tuple[dict[Key, Call], dict[Key, dict[str, float]]]:
-    """Calls by data type and mode, and of each what compiling took and operations."""
+    """Calls by data type and mode, and of each what compiling took and operations.
+
+    XLA compiles without Python's lock, in so many threads; `meanwhile` calls, which
+    compile as well, are made until it has ended.
+    """
     import flax.linen as nn
+    import flops
     import jax
     import jax.numpy as jnp
     import optax
@@ -214,27 +224,38 @@ def jax_calls(
     else:
         variables = convert(name, tensors, network=network("float32"))
     variables = jax.device_put(variables)
-    for dtype in wanted:
-        for mode, function in functions(network(dtype)).items():
-            start = time.perf_counter()
-            lowered = jax.jit(function).lower(variables, x, y)
-            compiled = lowered.compile()
-            took = time.perf_counter() - start
+    traced = {
+        (dtype, mode): jax.jit(function).trace(variables, x, y)
+        for dtype in wanted
+        for mode, function in functions(network(dtype)).items()
+    }
 
-            def call(times: int, compiled: Any = compiled) -> Any:
-                for _ in range(times):
-                    found = compiled(variables, x, y)
-                jax.block_until_ready(found)
-                first = found[0][0] if isinstance(found, tuple) else found
-                return np.asarray(first.astype(jnp.float32))
+    def compile_(lowered: Any) -> tuple[Any, float]:
+        start = time.perf_counter()
+        return lowered.compile(), time.perf_counter() - start
 
-            calls[dtype, mode] = call
-            about[dtype, mode] = {
-                "jax_compile_seconds": round(took, 2),
-                "gflop_an_image": float(
-                    f"{lowered.cost_analysis()['flops'] / 1e9 / len(images):.4g}"
-                ),
-            }
+    with ThreadPoolExecutor(threads) as pool:
+        compiling = {key: pool.submit(compile_, t.lower()) for key, t in traced.items()}
+        for other in meanwhile:
+            if all(future.done() for future in compiling.values()):
+                break
+            other(1)
+    for key, future in compiling.items():
+        compiled, took = future.result()
+
+        def call(times: int, compiled: Any = compiled) -> Any:
+            for _ in range(times):
+                found = compiled(variables, x, y)
+            jax.block_until_ready(found)
+            first = found[0][0] if isinstance(found, tuple) else found
+            return np.asarray(first.astype(jnp.float32))
+
+        operations = flops.by_hand(traced[key].jaxpr.jaxpr) / len(images)
+        calls[key] = call
+        about[key] = {
+            "jax_compile_seconds": round(took, 2),
+            "gflop_an_image": float(f"{operations / 1e9:.4g}"),
+        }
     return calls, about
 
 
@@ -245,60 +266,74 @@ def seconds(call: Call, times: int = 1) -> float:
     return (time.perf_counter() - start) / times
 
 
-def compare(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of the record: one for each data type and mode."""
+def rates(calls: Sequence[Call], given: argparse.Namespace) -> list[list[float]]:
+    """Images a second of each, by rounds that alternate."""
+    for call in calls:
+        call(1)
+    times = [max(1, math.ceil(0.05 / seconds(call))) for call in calls]
+    found: list[list[float]] = [[] for _ in calls]
+    for _ in range(given.rounds):
+        for values, call, number in zip(found, calls, times, strict=True):
+            values.append(given.batch / seconds(call, number))
+    return found
+
+
+def compare(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Rows of the record, one for each data type and mode; with PyTorch's compiled
+    program a second time.
+    """
     rng = np.random.default_rng(0)
     shape = (given.batch, given.size, given.size, 3)
     images = rng.normal(size=shape).astype(np.float32)
     labels = rng.integers(0, CLASSES, given.batch)
-    every: dict[tuple[str, str, str], Call] = {}
     tensors, layout, missing = None, None, ""
+    theirs: dict[Key, Call] = {}
     try:
         model = torch_model(name, given.size)
     except ImportError as error:
         missing = str(error)
     else:
         tensors = {k: x.numpy().copy() for k, x in model.state_dict().items()}
-        calls, layout, answers = torch_calls(
+        theirs, layout, answers = torch_calls(
             model, images, labels, given.device, given.dtypes, given.compile
         )
-        every |= {("torch", *key): call for key, call in calls.items()}
         del model
-    calls, about = jax_calls(name, tensors, images, labels, given.dtypes)
-    every |= {("jax", *key): call for key, call in calls.items()}
+    # Compiling is timed: on a CPU nothing else goes on at the time.
+    alone = given.device == "cpu"
+    to_compile = [call for (_, mode), call in theirs.items() if mode not in MODES]
+    ours, about = jax_calls(
+        name,
+        tensors,
+        images,
+        labels,
+        given.dtypes,
+        threads=1 if alone else 4,
+        meanwhile=() if alone else to_compile,
+    )
     exact = "float32" in given.dtypes and not missing
     for mode in MODES if exact else ():
-        mine, other = calls["float32", mode](1), answers["float32", mode]
+        mine, other = ours["float32", mode](1), answers["float32", mode]
         error = np.linalg.norm(mine - other) / np.linalg.norm(other)
         if not error < TOLERANCE[given.device]:
             raise SystemExit(f"backbone_speed: {name}, {mode}: differs by {error:.2g}")
-    times = {}
-    for key, call in every.items():
-        call(1)
-        times[key] = max(1, math.ceil(0.05 / seconds(call)))
-    took: dict[tuple[str, str, str], list[float]] = {key: [] for key in every}
-    for _ in range(given.rounds):
-        for key, call in every.items():
-            took[key].append(seconds(call, times[key]))
-    rows = []
+    rows: dict[Key, dict[str, Any]] = {}
     for key, found in about.items():
         dtype, mode = key
         row: dict[str, Any] = {"backbone": name, "dtype": dtype, "mode": mode}
-        for framework in ("jax", "torch"):
-            one = took.get((framework, *key))
-            rates = [given.batch / x for x in one] if one else []
+        rows[key] = row
+        calls = {"jax": ours.get(key), "torch": theirs.get(key)}
+        present = {framework: call for framework, call in calls.items() if call}
+        measured = dict(zip(present, rates(list(present.values()), given), strict=True))
+        for framework in calls:
+            values = measured.get(framework)
             row[f"{framework}_images_per_second"] = (
-                float(f"{given.batch / statistics.median(one):.4g}") if one else None
+                float(f"{statistics.median(values):.4g}") if values else None
             )
             row[f"{framework}_range"] = (
-                [float(f"{f(rates):.4g}") for f in (min, max)] if one else None
+                [float(f"{f(values):.4g}") for f in (min, max)] if values else None
             )
         mine, other = row["jax_images_per_second"], row["torch_images_per_second"]
         row["jax_over_torch"] = round(mine / other, 2) if other else None
-        if one := took.get(("torch", dtype, f"{mode}, compiled")):
-            rate = given.batch / statistics.median(one)
-            row["torch_compiled_images_per_second"] = float(f"{rate:.4g}")
-            row["jax_over_torch_compiled"] = round(mine / rate, 2)
         row |= {"torch_layout": layout if other else None, **found}
         if missing:
             row["torch_missing"] = missing
@@ -310,8 +345,13 @@ def compare(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
                     if rate
                     else None
                 )
-        rows.append(row)
-    return rows
+        yield row
+    for (dtype, mode), row in rows.items():
+        if call := theirs.get((dtype, f"{mode}, compiled")):
+            mine, rate = map(statistics.median, rates([ours[dtype, mode], call], given))
+            row["torch_compiled_images_per_second"] = float(f"{rate:.4g}")
+            row["jax_over_torch_compiled"] = round(mine / rate, 2)
+            yield row
 
 
 def table(record: dict[str, Any]) -> str:
@@ -400,25 +440,36 @@ def main() -> None:
             raise SystemExit("backbone_speed: --device gpu: PyTorch finds none")
     import records
 
-    rows, kept = [], []
+    rows: dict[tuple[str, Key], dict[str, Any]] = {}
+    kept = []
     if given.keep:
         before = json.loads(Path(given.output or RESULTS).read_text())["rows"]
         kept = [row for row in before if row["backbone"] not in given.only]
+
+    def write(quiet: bool) -> None:
+        every = sorted(
+            kept + list(rows.values()),
+            key=lambda row: list(PEERS).index(row["backbone"]),
+        )
+        record = {
+            "device": given.device,
+            "threads": 1 if given.device == "cpu" else None,
+            "batch": given.batch,
+            "size": given.size,
+            "rounds": given.rounds,
+            "peak_tflops": given.peak_tflops,
+            "peers": packages,
+            "rows": every,
+        }
+        records.write("backbone_speed", record, given.output, quiet=quiet)
+
     for name in given.only:
-        rows += compare(name, given)
-        for row in rows[-len(given.dtypes) * len(MODES) :]:
+        for row in compare(name, given):
             print(json.dumps(row), file=sys.stderr)
-    record = {
-        "device": given.device,
-        "threads": 1 if given.device == "cpu" else None,
-        "batch": given.batch,
-        "size": given.size,
-        "rounds": given.rounds,
-        "peak_tflops": given.peak_tflops,
-        "peers": packages,
-        "rows": sorted(kept + rows, key=lambda row: list(PEERS).index(row["backbone"])),
-    }
-    records.write("backbone_speed", record, given.output)
+            rows[name, (row["dtype"], row["mode"])] = row
+            # What was measured is kept, should a time limit cut the rest off.
+            write(quiet=True)
+    write(quiet=False)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ Writes benchmarks/results/roofline.json:
 
 - `parts`: the step and its parts, each compiled alone on one device: operations and
   bytes as XLA counts them in what it compiled, operations of convolutions and matrix
-  products counted by hand in the traced program (2 x outputs x inputs of each output),
-  and the median of timed rounds that alternate. Parts share work that the step does
-  once, so that their sum is above the step.
+  products counted by hand in the traced program (flops.py), and the median of timed
+  rounds that alternate. Parts share work that the step does once, so that their sum is
+  above the step.
+- `rates_of`: the count that rates, utilisation and the prediction are of: XLA's on a
+  CPU, elsewhere the one by hand, since XLA leaves out what a GPU's libraries compute.
 - `ratio`: the step of SSAH over the supervised one, in operations and in seconds.
 - `exchange`: what one step sends between eight devices, read off the collectives of
   the compiled program, for both forms of it; the largest are listed, and none may be
@@ -37,6 +39,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import flops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,31 +67,6 @@ H100 = (495.0, 989.0)
 
 WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4}
 WIDTHS |= {"u32": 4, "s64": 8, "u64": 8, "f64": 8}
-
-
-def by_hand(jaxpr: Any) -> float:
-    """Operations of convolutions and matrix products in a traced program."""
-    total = 0.0
-    for eqn in jaxpr.eqns:
-        shapes = [getattr(each.aval, "shape", ()) for each in eqn.invars]
-        if eqn.primitive.name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            inner = math.prod(shapes[0][axis] for axis in contracted)
-            total += 2 * math.prod(eqn.outvars[0].aval.shape) * inner
-        elif eqn.primitive.name == "conv_general_dilated":
-            numbers = eqn.params["dimension_numbers"]
-            kernel = [shapes[1][axis] for axis in numbers.rhs_spec[1:]]
-            # Inputs of an output, less those that dilation makes zero.
-            holes = math.prod(eqn.params["lhs_dilation"])
-            outputs = math.prod(eqn.outvars[0].aval.shape)
-            total += 2 * outputs * math.prod(kernel) / holes
-        for value in eqn.params.values():
-            for inner_value in value if isinstance(value, tuple | list) else (value,):
-                inner_jaxpr = getattr(inner_value, "jaxpr", inner_value)
-                if hasattr(inner_jaxpr, "eqns"):
-                    times = eqn.params.get("length", 1)
-                    total += times * by_hand(inner_jaxpr)
-    return total
 
 
 def parts_of(config: Config, state: Any, batch: Batch) -> dict[str, Callable[[], Any]]:
@@ -158,6 +136,11 @@ def parts_of(config: Config, state: Any, batch: Batch) -> dict[str, Callable[[],
     return found
 
 
+def counted_by(platform: str) -> str:
+    """The count to take rates, utilisation and the prediction from."""
+    return "gflop_xla" if platform == "cpu" else "gflop_by_hand"
+
+
 def measure(
     calls: dict[str, tuple[Any, ...]], rounds: int
 ) -> dict[str, dict[str, float]]:
@@ -172,10 +155,11 @@ def measure(
     for name, (_, *arguments) in calls.items():
         program = programs[name]
         cost = program.cost_analysis()
+        by_hand = flops.by_hand(traced[name].jaxpr.jaxpr)
         compiled[name] = program, arguments
         found[name] = {
             "gflop_xla": float(f"{cost.get('flops', 0.0) / 1e9:.4g}"),
-            "gflop_by_hand": float(f"{by_hand(traced[name].jaxpr.jaxpr) / 1e9:.4g}"),
+            "gflop_by_hand": float(f"{by_hand / 1e9:.4g}"),
             "megabytes_xla": float(f"{cost.get('bytes accessed', 0.0) / 1e6:.4g}"),
         }
         jax.block_until_ready(program(*arguments))
@@ -336,8 +320,9 @@ def main() -> None:
     calls |= parts_of(config, state, batch)
     parts = measure(calls, given.rounds)
     whole, baseline = parts["step, SSAH"], parts["step, supervised"]
+    counted = counted_by(jax.default_backend())
     for part in parts.values():
-        rate = part["gflop_xla"] / max(part["seconds"], 1e-9)
+        rate = part[counted] / max(part["seconds"], 1e-9)
         part["gflop_a_second"] = float(f"{rate:.4g}")
         if given.peak_tflops:
             part["utilisation"] = float(f"{rate / 1e3 / given.peak_tflops[0]:.3g}")
@@ -350,6 +335,7 @@ def main() -> None:
         "unlabelled": config.batch.unlabelled,
         "rounds": given.rounds,
         "peak_tflops": given.peak_tflops,
+        "rates_of": counted,
         "parts": parts,
         "data_seconds": float(f"{np.median(waits):.4g}"),
         "ratio": {
@@ -363,7 +349,7 @@ def main() -> None:
         return
     said = elsewhere(config)
     paper = {
-        form: predict(whole["gflop_xla"], said[form], given) for form in ("pmap", "jit")
+        form: predict(whole[counted], said[form], given) for form in ("pmap", "jit")
     }
     record |= {"exchange": said, "predicted": paper}
     records.write("roofline", record, given.output)

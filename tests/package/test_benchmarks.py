@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from ssah_jax.config import default, from_config_dict
 from ssah_jax.method import steps
+from ssah_jax.networks.backbones import SPECS, Classifier
 from ssah_jax.types import Batch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -49,3 +51,80 @@ def test_the_roofline_takes_the_step_apart(script):
     assert "A-Net and deformations" in parts
     for function, *arguments in parts.values():
         assert jax.tree.leaves(jax.eval_shape(function, *arguments))
+
+
+def test_operations_by_hand_are_those_of_a_loop(script):
+    flops = script("flops")
+
+    def model(x, kernel, w):
+        # A stride, two groups and a padding; then three turns of one product.
+        y = jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (2, 2),
+            "SAME",
+            feature_group_count=2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return jax.lax.scan(lambda y, _: (jnp.tanh(y @ w), None), y, None, length=3)[0]
+
+    shapes = (2, 8, 8, 4), (3, 3, 2, 6), (6, 6)
+    given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    outputs = 2 * 4 * 4 * 6
+    convolution, product = 2 * outputs * 3 * 3 * 2, 2 * outputs * 6
+    traced = jax.jit(model).trace(*given)
+    assert flops.by_hand(traced.jaxpr.jaxpr) == convolution + 3 * product
+    # To the images and to the parameters: each as many again.
+    both = jax.grad(lambda *given: model(*given).sum(), (0, 1, 2))
+    traced = jax.jit(both).trace(*given)
+    assert flops.by_hand(traced.jaxpr.jaxpr) == 3 * (convolution + 3 * product)
+
+
+def test_operations_by_hand_are_near_those_that_xla_counts(script):
+    flops = script("flops")
+    network = Classifier(SPECS["resnet50"].network(), 10)
+    images = jax.ShapeDtypeStruct((2, 128, 128, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+
+    def loss(params, variables, images):
+        return network.apply({**variables, "params": params}, images).sum()
+
+    for function in (loss, jax.grad(loss)):
+        traced = jax.jit(function).trace(variables["params"], variables, images)
+        by_xla = traced.lower().cost_analysis()["flops"]
+        # XLA leaves out zeros of paddings and counts sums and roots.
+        assert flops.by_hand(traced.jaxpr.jaxpr) == pytest.approx(by_xla, rel=0.1)
+
+
+def test_rates_on_a_gpu_are_not_of_what_xla_counts(script):
+    roofline = script("roofline")
+    assert roofline.counted_by("cpu") == "gflop_xla"
+    assert roofline.counted_by("gpu") == "gflop_by_hand"
+
+
+def test_the_backbone_record_has_each_row_as_soon_as_it_is_measured(
+    script, monkeypatch, tmp_path
+):
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    speed, path = script("backbone_speed"), tmp_path / "record.json"
+    row = {"backbone": "resnet18", "dtype": "float32"}
+
+    def compare(name, given):
+        yield row | {"mode": "forward"}
+        found = json.loads(path.read_text())
+        assert [each["mode"] for each in found["rows"]] == ["forward"]
+        yield row | {"mode": "training"}
+        yield row | {"mode": "training", "torch_compiled_images_per_second": 1.0}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speed, "compare", compare)
+    monkeypatch.setattr(speed.os, "sched_setaffinity", lambda *_: None)
+    arguments = ["backbone_speed.py", "--only", "resnet18", "--output", str(path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(KeyboardInterrupt):
+        speed.main()
+    found = json.loads(path.read_text())["rows"]
+    assert [each["mode"] for each in found] == ["forward", "training"]
+    assert found[1]["torch_compiled_images_per_second"] == 1.0
