@@ -99,35 +99,42 @@ def test_killed_processes_go_on(run, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ["codes.parquet", "many"]
 
 
-@pytest.mark.slow
-def test_two_processes_of_one_program(run, tmp_path):
-    """With JAX's own coordination, on a share of unequal length."""
+def encode_together(*arguments):
+    """A process of JAX's own coordination for each: what it said, and its status."""
     script = (
         "import sys, jax\n"
-        "address, index = sys.argv[1:3]\n"
-        "jax.distributed.initialize(address, 2, int(index))\n"
+        "address, number, index = sys.argv[1:4]\n"
+        "jax.distributed.initialize(address, int(number), int(index))\n"
         "from ssah_jax.cli import main\n"
-        "sys.exit(main(sys.argv[3:]))\n"
+        "sys.exit(main(sys.argv[4:]))\n"
     )
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    names = [str(run.photos / name) for name in run.names[:49]]
-    out = tmp_path / "codes.parquet"
-    arguments = ["encode", "--workdir", str(run.workdir), *names, "--out", str(out)]
+    number = len(arguments)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script, address, str(index), *arguments],
+            [sys.executable, "-c", script, address, str(number), str(index), *each],
             cwd=ROOT,
             env=environment(2),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(2)
+        for index, each in enumerate(arguments)
     ]
-    errors = [process.communicate(timeout=200)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    said = [process.communicate(timeout=200)[1] for process in processes]
+    return said, [process.returncode for process in processes]
+
+
+@pytest.mark.slow
+def test_two_processes_of_one_program(run, tmp_path):
+    """On a share of unequal length."""
+    names = [str(run.photos / name) for name in run.names[:49]]
+    out = tmp_path / "codes.parquet"
+    arguments = ["encode", "--workdir", str(run.workdir), *names, "--out", str(out)]
+    said, statuses = encode_together(arguments, arguments)
+    assert statuses == [0, 0], said
     assert sorted(os.listdir(tmp_path)) == [
         "codes-00000-of-00002.parquet",
         "codes-00001-of-00002.parquet",
@@ -137,6 +144,22 @@ def test_two_processes_of_one_program(run, tmp_path):
     bits = np.unpackbits(found.packed, axis=1)[:, :20]
     wanted = run.codes[:49] >= 0
     np.testing.assert_array_equal(bits, np.concatenate([wanted[::2], wanted[1::2]]))
+
+
+@pytest.mark.slow
+def test_processes_do_not_encode_different_images(run, tmp_path):
+    """Shares of two lists would leave images out, and nobody would know."""
+    names = [str(run.photos / name) for name in run.names[:4]]
+    rest = ["--workdir", str(run.workdir), "--out", str(tmp_path / "codes.parquet")]
+    said, statuses = encode_together(
+        ["encode", *names, *rest], ["encode", *reversed(names), *rest]
+    )
+    assert statuses == [2, 2], said
+    for text in said:
+        line = text.splitlines()[-1]
+        found = r"found '4 \(\w+\)' in process 0 and '4 \(\w+\)' in process 1"
+        assert re.match(f"error: images: {found}", line)
+    assert not os.listdir(tmp_path)
 
 
 def test_one_writer_at_a_time(run, tmp_path, capsys):
