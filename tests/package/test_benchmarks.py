@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -128,3 +129,52 @@ def test_the_backbone_record_has_each_row_as_soon_as_it_is_measured(
     found = json.loads(path.read_text())["rows"]
     assert [each["mode"] for each in found] == ["forward", "training"]
     assert found[1]["torch_compiled_images_per_second"] == 1.0
+
+
+@pytest.mark.parametrize(("on_cpu", "queries"), [(True, 2), (False, 5)])
+def test_all_of_evaluate_is_timed_on_all_queries_but_on_a_cpu(
+    script, monkeypatch, on_cpu, queries
+):
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    speed = script("retrieval_speed")
+    monkeypatch.setattr(speed, "ON_CPU", on_cpu)
+    asked = []
+    real = speed.retrieval.evaluate
+    evaluate = lambda *sets: asked.append(len(sets[0])) or real(*sets)  # noqa: E731
+    monkeypatch.setattr(speed.retrieval, "evaluate", evaluate)
+    row = speed.compare(speed.random_sets(5, 40, 8, 3, multi=False), 2, repeats=1)
+    assert row["evaluate_queries"] == queries
+    assert set(asked) == {queries}
+
+
+def test_runs_are_equal_but_for_their_times(script, tmp_path):
+    deterministic = script("deterministic")
+    rows = [
+        {"step": 10, "seconds": 1.0, "loss/total": 2.0, "data_wait": 0.1},
+        {"step": 20, "seconds": 2.0, "loss/total": 1.0, "images_per_second": 3.0},
+    ]
+    path = tmp_path / "metrics.jsonl"
+
+    def written(*changes):
+        text = [
+            json.dumps(row | change) for row, change in zip(rows, changes, strict=True)
+        ]
+        path.write_text("\n".join(text) + "\n")
+        return deterministic.read_rows(path)
+
+    one = written({}, {})
+    slower = written({"seconds": 1.5, "data_wait": 0.2}, {"images_per_second": 2.0})
+    found = deterministic.differences(one, slower)
+    assert (found["equal"], found["largest_relative_difference"]) == (True, 0.0)
+    # A difference that has gone again by the last row is one.
+    found = deterministic.differences(one, written({"loss/total": 2.0000001}, {}))
+    assert (found["equal"], found["first_unequal_step"]) == (False, 10)
+    assert found["largest_relative_difference"] == 0.0
+    found = deterministic.differences(one, written({}, {"loss/total": 1.25}))
+    assert (found["equal"], found["first_unequal_step"]) == (False, 20)
+    assert found["largest_relative_difference"] == pytest.approx(0.2)
+    assert found["largest_in"] == "loss/total"
+    with pytest.raises(SystemExit, match="the same fields"):
+        deterministic.differences(one, one[:1])
