@@ -145,7 +145,7 @@ wait
 preset=
 [ -n "$TINY" ] && preset=:smoke
 # shellcheck disable=SC2086
-[ -n "$DATA" ] && part roofline 60 "$PYTHON" benchmarks/roofline.py --alone \
+[ -n "$DATA" ] && part roofline 75 "$PYTHON" benchmarks/roofline.py --alone \
   --config "configs/cifar10.py$preset" --config.data.source=folder \
   --config.data.path="$DATA" --config.data.store=disk \
   --rounds 20 --output "$OUT/roofline.json" --peak-tflops $PEAK
