@@ -5,14 +5,17 @@ import importlib.util
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from ssah_jax.config import default, from_config_dict
-from ssah_jax.method import steps
+from ssah_jax.method import steps, views
+from ssah_jax.method.codes import encode
 from ssah_jax.networks.backbones import SPECS, Classifier
 from ssah_jax.types import Batch
 
@@ -178,3 +181,42 @@ def test_runs_are_equal_but_for_their_times(script, tmp_path):
     assert found["largest_in"] == "loss/total"
     with pytest.raises(SystemExit, match="the same fields"):
         deterministic.differences(one, one[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["hardest", "edge"])
+def test_the_rule_picks_what_it_says_of_each_image(script, rule):
+    choice = script("choice")
+    config = from_config_dict(default())
+    config = dataclasses.replace(
+        config, hnet=dataclasses.replace(config.hnet, widths=(2, 2)), bits=4
+    )
+    key = jax.random.key(0)
+    images = jax.random.bits(key, (2, 6, 8, 8, 1), jnp.uint8)
+    batch = Batch(images[0], jnp.eye(4)[jnp.arange(6) % 4], images[1])
+    state = steps.init_state(key, config=config, image_shape=(8, 8, 1), num_classes=4)
+    seen = views.make_views(key, batch, config=config)
+    found = choice.choose(state, rule, 3, state.anet, seen, state.pace, config=config)
+    look = jax.jit(partial(encode, state.teacher, state.teacher_stats, config=config))
+    clean = look(jnp.concatenate([seen.labelled, seen.unlabelled]))
+    images, codes = [], []
+    for draw in range(3):
+        apart = jax.vmap(partial(jax.random.fold_in, data=1000 + draw))(seen.keys)
+        moved = seen.replace(keys=apart) if draw else seen
+        made = choice.own_generate(state.anet, moved, state.pace, config=config)
+        images.append(made.images)
+        codes.append(look(made.images))
+    nearest = partial(np.matmul, np.asarray(state.centres))
+    picked = set()
+    for row in range(12):
+        wanted = row % 4 if row < 6 else np.argmax(nearest(clean[row]))
+        values = []
+        for code in (each[row] for each in codes):
+            lengths = np.linalg.norm(code) * np.linalg.norm(clean[row])
+            flips = (1 - np.dot(code, clean[row]) / lengths) / 2
+            missed = rule == "edge" and np.argmax(nearest(code)) != wanted
+            values.append(-flips if missed else flips)
+        best = int(np.argmax(values))
+        np.testing.assert_array_equal(found.images[row], images[best][row])
+        picked.add(best)
+    assert picked == {0, 1, 2}
