@@ -87,10 +87,23 @@ class ANetConfig:
     blocks: int = field(1, "A, rotated blocks", at_least(1), SQUARE)
     angle_bins: int = field(15, "N, bins of angles", at_least(1))
     max_degrees: float = field(90.0, "largest angle, in degrees", between(0, 180))
+    draws: int = field(
+        1,
+        "deformations drawn for each image, of which the one is kept that flips most "
+        "bits of the teacher's code",
+        at_least(1),
+    )
     fill: str = field("zero", "what a window shows", one_of("zero", "mean", "noise"))
     border: str = field(
         "zeros", "what lies outside a rotated image", one_of("zeros", "edge")
     )
+
+
+@rule
+def only_what_is_made_is_drawn(anet: ANetConfig) -> None:
+    """Raise ConfigError if hard samples that nobody makes are to be drawn again."""
+    if anet.draws > 1 and anet.kind not in ("anet", "random"):
+        raise wrong("anet.draws", anet.draws, f"is 1 with anet.kind = {anet.kind!r}")
 
 
 @rule

@@ -21,6 +21,7 @@ SMOKE: dict[str, Any] = {
 
 SUPERVISED = {
     "anet.kind": "none",
+    "anet.draws": 1,
     "loss.consistent": 0.0,
     "loss.consistent_teacher": 0.0,
     "loss.consistent_graph": 0.0,
@@ -37,6 +38,7 @@ FEATURES = {
     "hnet.image_size": 0,
     "hnet.weights": "",
     "anet.kind": "stored",
+    "anet.draws": 1,
     "loss.name": "ssah",
     "loss.cross_view": 1.0,
     "optim.learning_rate": 2e-3,
@@ -46,7 +48,12 @@ samples from these, and two of them compared. For a linear layer, the hash loss 
 rate that it was measured with; the weight of what views are asked goes with them."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "random": {"anet.kind": "random", "pace.reach": 1.0, "pace.dual_rate": 0.0},
+    "random": {
+        "anet.kind": "random",
+        "anet.draws": 1,
+        "pace.reach": 1.0,
+        "pace.dual_rate": 0.0,
+    },
     "paced": {"anet.kind": "random"},
     "supervised": SUPERVISED,
     "ssdph": SUPERVISED | {"loss.name": "ssdph", "loss.consistent_teacher": 20.0},

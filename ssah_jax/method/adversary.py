@@ -39,21 +39,29 @@ def anet_objective(
         anet_params: A-Net's parameters, which are differentiated.
         state: everything else; constants.
         views: the batch.
-        generated: its hard samples; constants.
-        hardness: of these, labelled ones first, `[L + U]`; a constant.
+        generated: its hard samples; constants. Of several draws all, one draw of the
+            whole batch after the other.
+        hardness: of these, labelled ones first, `[D (L + U)]`; a constant.
         config: of the run.
         axis_name: mapped axis.
     """
     state, generated, hardness = stop_gradient((state, generated, hardness))
     mean = partial(masked_mean, axis_name=axis_name)
     logits = propose(anet_params, views, config=config)
+    images, number = len(views.keys), len(views.label)
+    draws = len(hardness) // images
+    if draws > 1:
+        logits = jax.tree.map(
+            lambda leaf: jnp.tile(leaf, (draws, *(1 for _ in leaf.shape[1:]))), logits
+        )
     log_probability = jax.vmap(
         partial(
             transforms.deformation_log_probability,
             max_angle=max_angle(state.pace, config=config),
         )
     )(logits, generated.deformations)
-    baseline = _group_means(hardness, turned(generated), len(views.label), axis_name)
+    labelled = jnp.arange(len(hardness)) % images < number
+    baseline = _group_means(hardness, turned(generated), labelled, axis_name)
     threshold = state.pace.threshold
     pursuit = losses.score_function_loss(
         log_probability, -hardness / threshold, -baseline / threshold
@@ -115,16 +123,15 @@ def deformation_entropy(logits: DeformationLogits) -> dict[str, Float[Array, "B"
 def _group_means(
     hardness: Float[Array, "B"],
     turned: Bool[Array, "B"],
-    number: int,
+    labelled: Bool[Array, "B"],
     axis_name: str | None,
 ) -> Float[Array, "B"]:
     """Mean hardness of the samples that are like each one, in its place.
 
-    Like in two ways: of a labelled image (the first `number`) or not, since what is
+    Like in two ways: of a labelled image or not, since what is
     hard with labels is in the unit of what is hard without, not of its mean; and
     turned or occluded.
     """
-    labelled = jnp.arange(len(hardness)) < number
     means = jnp.zeros_like(hardness)
     for alike in (
         labelled & turned,

@@ -13,6 +13,7 @@ from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.reduce import all_sum
 from ssah_jax.method.adversary import anet_objective, hardness_by_kind
 from ssah_jax.method.codes import build_hnet, describe, encode
+from ssah_jax.method.draws import draw_hardest
 from ssah_jax.method.objectives import Carried, hnet_objective
 from ssah_jax.method.optim import anet_optimiser, hnet_optimiser
 from ssah_jax.method.views import build_anet, clean_view, generate, make_views
@@ -140,9 +141,13 @@ def gradients(
     """
     step_key = jax.random.fold_in(state.key, state.step)
     views = make_views(step_key, batch, config=config, axis_name=axis_name)
-    generated, images = None, views.stored
+    generated, drawn, images = None, None, views.stored
     if config.anet.kind in ("anet", "random"):
-        generated = generate(state.anet, views, state.pace, config=config)
+        if config.anet.draws > 1:
+            drawn = draw_hardest(state, views, config=config)
+            generated = drawn.kept
+        else:
+            generated = generate(state.anet, views, state.pace, config=config)
         images = generated.images
     hnet_grad = jax.value_and_grad(hnet_objective, has_aux=True)
     (_, aux), hnet = hnet_grad(
@@ -155,12 +160,14 @@ def gradients(
         )
     if config.anet.kind == "anet":
         anet_grad = jax.value_and_grad(anet_objective, has_aux=True)
+        # Of several draws A-Net learns from all: those that were kept are not as often
+        # drawn as A-Net draws them.
+        seen = (generated, aux.hardness) if drawn is None else drawn[1:]
         (_, more), anet = anet_grad(
             state.anet,
             state,
             views,
-            generated,
-            aux.hardness,
+            *seen,
             config=config,
             axis_name=axis_name,
         )

@@ -50,6 +50,13 @@ CASES = {
             {"data": {"mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)}},
         )
     ],
+    "only_what_is_made_is_drawn": [
+        (
+            {"anet": {"kind": "none", "draws": 2}},
+            "config.anet.draws: found 2, accepted is 1 with anet.kind = 'none'",
+            {"anet": {"kind": "random", "draws": 2}},
+        )
+    ],
     "frozen_stages_exist": [
         (
             {"hnet": {"backbone": name, "frozen": wrong}},

@@ -168,7 +168,8 @@ def test_the_baseline_of_a_sample_is_the_mean_of_its_like():
     rng = np.random.default_rng(0)
     hardness = rng.normal(size=20).astype(np.float32)
     turned = rng.random(20) < 0.5
-    found = _group_means(jnp.asarray(hardness), jnp.asarray(turned), 8, None)
+    labelled = jnp.arange(20) < 8
+    found = _group_means(jnp.asarray(hardness), jnp.asarray(turned), labelled, None)
     for row in range(20):
         like = [
             hardness[other]

@@ -43,6 +43,7 @@ VARIANTS = {
         loss={"consistent_spread": 1.0},
     ),
     "supervised": small_config(anet={"kind": "none"}, loss={"consistent": 0.0}),
+    "three draws": small_config(anet={"draws": 3}),
 }
 
 
@@ -55,6 +56,7 @@ VARIANTS = {
         slow("group norm, random"),
         slow("spread labels"),
         slow("several labels, shared statistics"),
+        slow("three draws"),
     ],
 )
 def test_eight_devices_equal_one(name):
