@@ -61,6 +61,8 @@ ADVERSARY = {
     **CHANCE,
     "SSAH without A-Net": "paced",
     "SSAH": "",
+    "hardest of 4 draws, without A-Net": "paced,draws=4",
+    "SSAH, hardest of 4 draws": "draws=4",
 }
 
 FASHION = "steps=1000,hnet.widths=(16,32,64),eval.every=0"
@@ -354,6 +356,8 @@ STUDIES = {
             "random, whole family": "random",
             "SSAH without A-Net": "paced",
             "SSAH": "",
+            "SSAH, four of five recognised": "pace.target=0.8",
+            "SSAH, hardest of 4 draws": "draws=4",
         },
         columns={str(n): f"steps={n}" for n in (1000, 3000, 10000)},
         baseline="supervised",
