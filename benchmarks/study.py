@@ -208,7 +208,7 @@ def markdown(name: str) -> str:
             difference += f" ± {line['difference_ci95']:.3f}"
         cells = [line["row"], line["column"], spread(line["map"])]
         cells += ["" if same else difference]
-        cells += [spread(line[name]) for name in sets]
+        cells += [spread(line[name]) if name in line else "" for name in sets]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
