@@ -99,10 +99,10 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     if study.robustness:
         # Beside the run, which is complete.
         other = directory.with_name(f"{directory.name}.robustness.json").resolve()
-        if not other.exists() and not (directory / "checkpoints").exists():
-            # Of another machine, which measured no more than this.
-            return maps | rest
         if not other.exists():
+            if not (directory / "checkpoints").exists():
+                # Of another machine, which measured no more than this.
+                return maps | rest
             command = ["benchmarks/robustness.py", "--workdir", str(directory)]
             command += ["--out", str(other)]
             _run(command, directory.with_name(f"{directory.name}.robust.log"), core)

@@ -128,9 +128,8 @@ def _group_means(
 ) -> Float[Array, "B"]:
     """Mean hardness of the samples that are like each one, in its place.
 
-    Like in two ways: of a labelled image or not, since what is
-    hard with labels is in the unit of what is hard without, not of its mean; and
-    turned or occluded.
+    Like in two ways: of a labelled image or not, since what is hard with labels is in
+    the unit of what is hard without, not of its mean; and turned or occluded.
     """
     means = jnp.zeros_like(hardness)
     for alike in (

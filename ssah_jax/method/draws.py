@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from ssah_jax import pacing
 from ssah_jax.config import Config
 from ssah_jax.method.codes import encode
-from ssah_jax.method.views import Generated, Views, generate
+from ssah_jax.method.views import Generated, Views, draw_all, propose
 from ssah_jax.types import TrainState
 
 
@@ -45,10 +45,13 @@ def draw_hardest(state: TrainState, views: Views, *, config: Config) -> Drawn:
     state = stop_gradient(state)
     look = partial(encode, state.teacher, state.teacher_stats, config=config)
     clean = look(jnp.concatenate([views.labelled, views.unlabelled]))
+    # Once: all draws are of the same logits.
+    logits = propose(state.anet, views, config=config)
 
     def draw(number: Int[Array, ""]) -> tuple[Generated, Float[Array, "B"]]:
         keys = jax.vmap(partial(jax.random.fold_in, data=number))(views.keys)
-        made = generate(state.anet, views.replace(keys=keys), state.pace, config=config)
+        again = views.replace(keys=keys)
+        made = draw_all(again, logits, state.pace, config=config)
         return made, pacing.bit_flips(look(made.images), clean)
 
     # One after the other: all at once would hold the activations of all.

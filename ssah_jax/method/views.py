@@ -194,8 +194,15 @@ def generate(
         pace: how far windows and rotations reach.
         config: of the run.
     """
-    images = jnp.concatenate([views.labelled, views.unlabelled])
     logits = propose(anet_params, views, config=config)
+    return draw_all(views, logits, pace, config=config)
+
+
+def draw_all(
+    views: Views, logits: DeformationLogits, pace: PaceState, *, config: Config
+) -> Generated:
+    """As `generate`, of logits that are known."""
+    images = jnp.concatenate([views.labelled, views.unlabelled])
     draw = jax.vmap(partial(draw_hard, pace=pace, config=config))
     hard, deformations = draw(views.keys, images, logits)
     return Generated(hard, logits, deformations)

@@ -98,6 +98,13 @@ def test_hard_samples_of_the_step_are_those_that_were_kept(monkeypatch):
         return real(params, state, views, images, **rest)
 
     monkeypatch.setattr(steps, "hnet_objective", spy)
+    draw = steps.draw_hardest
+
+    def keep(*given, **rest):
+        seen["drawn"] = draw(*given, **rest)
+        return seen["drawn"]
+
+    monkeypatch.setattr(steps, "draw_hardest", keep)
     pursued = {}
     objective = steps.anet_objective
 
@@ -108,6 +115,7 @@ def test_hard_samples_of_the_step_are_those_that_were_kept(monkeypatch):
     monkeypatch.setattr(steps, "anet_objective", watch)
     jax.eval_shape(partial(steps.gradients, config=CONFIG), state, batch)
     assert seen["images"].shape[0] == 40
+    assert seen["images"] is seen["drawn"].kept.images
     assert pursued["rows"] == (120, 120)
 
 
