@@ -48,11 +48,11 @@ def among_processes(options: argparse.Namespace) -> Iterator[None]:
     Raises:
         UserError: the options do not fit together, or the processes find no others.
     """
-    from ssah_jax.run import processes
+    from ssah_jax.run import joining, processes
 
     try:
         with setting_up():
-            processes.start_processes(
+            joining.start_processes(
                 options.coordinator,
                 options.processes,
                 options.process,

@@ -1,6 +1,6 @@
 """Passes standard input on to standard error, less what a lost process makes JAX say.
 
-A script of its own, started by `processes.start_processes`; it imports nothing but
+A script of its own, started by `joining.start_processes`; it imports nothing but
 the standard library and ends when nobody writes any more.
 """
 
