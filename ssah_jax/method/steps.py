@@ -13,7 +13,7 @@ from ssah_jax.losses.by_name import HASH_LOSSES
 from ssah_jax.losses.reduce import all_sum
 from ssah_jax.method.adversary import anet_objective, hardness_by_kind
 from ssah_jax.method.codes import build_hnet, describe, encode
-from ssah_jax.method.draws import draw_hardest
+from ssah_jax.method.draws import draw_hardest, pace_of_first
 from ssah_jax.method.objectives import Carried, hnet_objective
 from ssah_jax.method.optim import anet_optimiser, hnet_optimiser
 from ssah_jax.method.views import build_anet, clean_view, generate, make_views
@@ -154,7 +154,11 @@ def gradients(
         state.hnet, state, views, images, config=config, axis_name=axis_name
     )
     anet, metrics = None, aux.metrics
-    if generated is not None:
+    if drawn is not None:
+        metrics |= pace_of_first(
+            drawn, state, views, config=config, axis_name=axis_name
+        )
+    elif generated is not None:
         metrics |= hardness_by_kind(
             generated, aux.hardness, state.pace.threshold, axis_name=axis_name
         )
@@ -162,12 +166,15 @@ def gradients(
         anet_grad = jax.value_and_grad(anet_objective, has_aux=True)
         # Of several draws A-Net learns from all: those that were kept are not as often
         # drawn as A-Net draws them.
-        seen = (generated, aux.hardness) if drawn is None else drawn[1:]
+        tried, hardness = generated, aux.hardness
+        if drawn is not None:
+            tried, hardness = drawn.tried, drawn.hardness
         (_, more), anet = anet_grad(
             state.anet,
             state,
             views,
-            *seen,
+            tried,
+            hardness,
             config=config,
             axis_name=axis_name,
         )

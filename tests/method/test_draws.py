@@ -9,9 +9,9 @@ import pytest
 from step_cases import make_batch, make_state, relative_error, small_config
 
 from ssah_jax.config import ConfigError
-from ssah_jax.method import adversary, steps
+from ssah_jax.method import adversary, consistent, steps
 from ssah_jax.method.codes import encode
-from ssah_jax.method.draws import draw_hardest
+from ssah_jax.method.draws import draw_hardest, pace_of_first
 from ssah_jax.method.views import generate, make_views
 
 CONFIG = small_config(anet={"draws": 3})
@@ -117,6 +117,39 @@ def test_hard_samples_of_the_step_are_those_that_were_kept(monkeypatch):
     assert seen["images"].shape[0] == 40
     assert seen["images"] is seen["drawn"].kept.images
     assert pursued["rows"] == (120, 120)
+
+
+@pytest.mark.slow
+def test_the_pace_follows_the_first_draw_and_not_the_kept_one():
+    state, views, found = drawn()
+    # Every other one is the opposite of what it was, and not recognised.
+    found = found._replace(codes=found.codes.at[::2].multiply(-1.0))
+    number, labelled = len(views.keys), len(views.label)
+    opinion = consistent.ask_teacher(state, views, config=CONFIG)
+    sure = np.asarray(opinion.aligned) >= CONFIG.loss.gate
+    seen, count = 0, 0
+    for image in range(number - labelled):
+        code = np.asarray(found.codes[labelled + image])
+        cosine = state.centres @ code / np.linalg.norm(state.centres, axis=1)
+        for label in np.flatnonzero(sure[image]):
+            seen, count = seen + (label == np.argmax(cosine)), count + 1
+    rotated = np.asarray(found.tried.deformations.scale[:number]).sum(axis=1) == 0
+    hardness = np.asarray(found.hardness)
+    paced = pace_of_first(found, state, views, config=CONFIG)
+    for name, rows in (("occluded", ~rotated), ("rotated", rotated)):
+        mean = hardness[:number][rows].mean()
+        np.testing.assert_allclose(paced[f"pace/hardness_{name}"], mean, rtol=1e-5)
+        assert mean < hardness.reshape(3, number).max(axis=0)[rows].mean()
+    assert 0 < seen < count
+    np.testing.assert_allclose(paced["pace/recognised"], seen / count, rtol=1e-6)
+    # The step moves the pace by these.
+    batch = make_batch(CONFIG)
+    step = partial(steps.train_step, config=CONFIG)
+    _, logged = jax.jit(step)(state, batch)
+    views = make_views(jax.random.fold_in(state.key, state.step), batch, config=CONFIG)
+    again = jax.jit(partial(draw_hardest, config=CONFIG))(state, views)
+    for name, value in pace_of_first(again, state, views, config=CONFIG).items():
+        np.testing.assert_allclose(logged[name], value, rtol=1e-4)
 
 
 def test_nothing_is_drawn_again_that_is_not_made():
