@@ -1,19 +1,15 @@
-"""What an A-Net that knew all answers would earn: hard samples picked among draws.
+"""A pace for each image instead of one for all: the hardest draw still recognised.
 
-    python benchmarks/choice.py --rule hardest --workdir runs/choice/NAME --config SPEC
+    python benchmarks/choice.py --workdir runs/choice/NAME --config SPEC,anet.draws=1
     python benchmarks/robustness.py --workdir runs/choice/NAME \\
       --out runs/choice/NAME.robustness.json
     python benchmarks/choice.py --record runs/choice
 
 The first is `train.py` but for the hard samples: of each image --draws are made with
-the configuration's own deformations, the teacher encodes them all, and a rule keeps
-one. A network that proposes deformations before they are seen can at best learn to do
-the same. Rules:
-
-- `hardest`: the one that flips the most bits of the teacher's code.
-- `edge`: the hardest that is still recognised as the image's class, which for an
-  unlabelled image is the teacher's; of none recognised, the easiest. A pace for each
-  image instead of one for all.
+the configuration's own deformations, the teacher encodes them all, and that one is kept
+which flips the most bits among those still recognised as the image's class, which for
+an unlabelled image is the teacher's; of none recognised, the easiest. (`anet.draws`
+keeps the hardest within reach of a common pace.)
 
 The last writes benchmarks/results/choice.json from all runs in a directory. One label
 an image.
@@ -39,18 +35,11 @@ from ssah_jax.method.codes import encode
 from ssah_jax.method.views import Generated, Views
 from ssah_jax.types import PaceState, Params, TrainState
 
-RULES = ("hardest", "edge")
 own_gradients, own_generate = steps.gradients, steps.generate
-
-
-def score(rule: str, flips: Array, seen: Array) -> Array:
-    """What the kept draw has most of."""
-    return flips if rule == "hardest" else jnp.where(seen, flips, -flips)
 
 
 def choose(
     state: TrainState,
-    rule: str,
     draws: int,
     anet: Params,
     views: Views,
@@ -77,7 +66,7 @@ def choose(
         made.append(own_generate(anet, views.replace(keys=keys), pace, config=config))
         codes = look(made[-1].images)
         flips = pacing.bit_flips(codes, clean)
-        scores.append(score(rule, flips, classes(codes) == wanted))
+        scores.append(jnp.where(classes(codes) == wanted, flips, -flips))
     best = jnp.argmax(jnp.stack(scores), axis=0)
 
     def pick(*leaves: Array) -> Array:
@@ -104,22 +93,23 @@ def collect(directory: Path) -> None:
 
 
 def main() -> None:
-    """Train with a rule, or write the record."""
+    """Train so, or write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rule", choices=RULES)
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--record", type=Path, help="directory of finished runs")
     given, rest = parser.parse_known_args()
     if given.record:
         collect(given.record)
         return
-    if not given.rule:
-        parser.error("expected --rule or --record")
 
-    def gradients(state: TrainState, *rest: Any, **options: Any) -> steps.Gradients:
-        steps.generate = partial(choose, state, given.rule, given.draws)
+    def gradients(
+        state: TrainState, *rest: Any, config: Config, **options: Any
+    ) -> steps.Gradients:
+        if config.anet.draws != 1:
+            raise SystemExit("choice: --config: expected anet.draws=1")
+        steps.generate = partial(choose, state, given.draws)
         try:
-            return own_gradients(state, *rest, **options)
+            return own_gradients(state, *rest, config=config, **options)
         finally:
             steps.generate = own_generate
 

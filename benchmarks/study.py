@@ -60,10 +60,13 @@ OLDER = (
     "adversary_cifar10_own_loss",
     "adversary_mosaics_own_loss",
     "length_cifar10_own_loss",
+    "adversary_kept_draw",
+    "length_cifar10_kept_draw",
 )
 """Records of what the library no longer does: ranges by hand with entropies held, hard
-samples occluded *and* turned, A-Net holding the mean hardness by a multiplier, and a
-consistent loss that asked for cosines, beside this project's own hash loss."""
+samples occluded *and* turned, A-Net holding the mean hardness by a multiplier, a
+consistent loss that asked for cosines, beside this project's own hash loss, and a pace
+that followed the hardest of several draws."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +198,7 @@ def markdown(name: str) -> str:
     sets = [name for name in BESIDE if name in record["cells"][0]]
     heads = [
         "",
-        STUDIES.get(name.removesuffix("_own_loss"), Study).heading,
+        STUDIES.get(re.sub("_(own_loss|kept_draw)$", "", name), Study).heading,
         "`map`",
         f"minus {record['baseline']} (95 % CI)",
         *sets,

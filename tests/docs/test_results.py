@@ -38,6 +38,8 @@ TABLES = {
             "few_labels_cifar10_cosine",
             "length_cifar10_own_loss",
             "adversary_mosaics_own_loss",
+            "adversary_kept_draw",
+            "length_cifar10_kept_draw",
         )
     },
     "peers_tuning": ("study.py peers_tuning", "ssah"),
