@@ -93,7 +93,7 @@ def collect(directory: Path) -> None:
 
 
 def main() -> None:
-    """Train so, or write the record."""
+    """Train with such hard samples, or write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--record", type=Path, help="directory of finished runs")

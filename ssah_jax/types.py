@@ -148,7 +148,8 @@ class PaceState(Record):
             (0, 0.5].
         window: how far occlusions reach for that, a share of the family's, (0, 1].
         angle: how far rotations do.
-        recognised: running mean of the share of them that H-Net recognises, [0, 1].
+        recognised: running mean of the share of them that H-Net recognises, [0, 1];
+            of several draws, of the first, the share that its teacher does.
     """
 
     threshold: Float[Array, ""]
