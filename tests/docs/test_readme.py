@@ -51,7 +51,8 @@ def test_both_first_pages_begin_with_the_same_command():
 
 
 def test_numbers_of_readme_are_those_of_the_record():
-    cells = {cell["row"]: cell for cell in read_record("adversary")["cells"][:8]}
+    found = read_record("adversary")["cells"]
+    cells = {cell["row"]: cell for cell in found if cell["column"] == "50"}
     text = " ".join(README.split())
     sets = ("map", "occluded", "rotated")
     shown = [
