@@ -155,6 +155,7 @@ def gradients(
     )
     anet, metrics = None, aux.metrics
     if drawn is not None:
+        # In place of what H-Net recognises of those that were kept.
         metrics |= pace_of_first(
             drawn, state, views, config=config, axis_name=axis_name
         )
