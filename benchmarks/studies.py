@@ -72,7 +72,7 @@ CIFAR10_FOLDER = (
     "source=folder,path=runs/cifar10-jpeg,store=memory,protocol=low_label,"
     "num_queries=1000,num_validation=1000,hnet.widths=(32,64,128),batch.labelled=64,"
     "batch.unlabelled=128,mean=(0.491,0.482,0.447),std=(0.247,0.243,0.262),max_shift=4,"
-    "flip=True,eval.every=0"
+    "flip=True,eval.every=0,draws=1"
 )
 """CIFAR-10 from files, train/CLASS/*.jpg and test/CLASS/*.jpg, at a core's size."""
 
@@ -82,6 +82,12 @@ MOSAICS = (
     "hnet.backbone=small_conv,hnet.widths=(32,64,128),batch.labelled=64,"
     "batch.unlabelled=128,bits=32,eval.every=0,optim.learning_rate=8e-3,steps=800"
 )
+
+HEAD = (
+    "batch.labelled=64,batch.unlabelled=256,steps=1000,eval.every=1000,"
+    "checkpoint_every=1000"
+)
+"""A linear layer on stored features of CIFAR-10."""
 
 NEAR = "max_degrees=30.0,scales=(0.2,0.35,0.5)"
 """The range by hand that most trials name."""
@@ -339,13 +345,69 @@ STUDIES = {
         presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=64,"
         "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
         "hnet.weights=runs/lite0.pth,hnet.image_size=64,backbone_rate=0.1,"
-        "learning_rate=2e-3,labels_per_class=500",
+        "learning_rate=2e-3,labels_per_class=500,draws=1",
         rows={"supervised, ssah": "supervised,loss.name=ssah", **BOTH},
         columns={str(n): f"steps={n}" for n in (600, 3000)},
         baseline="supervised",
         seeds=1,
         robustness=True,
         heading="steps",
+    ),
+    # Heads on frozen features: hash loss, agreement of views and spread labels.
+    # ssah features folder:data.image_size=64,data.crop_size=0,data.max_shift=8,\
+    # data.flip=True,anet.max_degrees=45.0 --config.data.path=runs/cifar10-jpeg
+    #   --backbone efficientnet_lite0 --weights runs/lite0.pth --image-size 0 --views 4
+    #   --out runs/lite0_views
+    "heads": Study(
+        config="configs/cifar10.py",
+        presets=f"features,path=runs/lite0_views,{HEAD}",
+        rows={
+            "supervised": "supervised",
+            "former loss, spread labels": "loss.name=ssah,cross_view=1.0,"
+            "consistent_spread=1.0",
+            **{f"agreement {w}": f"cross_view={w}.0" for w in (0, 10)},
+            **{
+                f"agreement {w}, spread labels": f"cross_view={w}.0,"
+                "consistent_spread=1.0"
+                for w in (10, 20, 30)
+            },
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="supervised",
+        seeds=1,
+    ),
+    # The same features of larger images, by length of the codes.
+    # ssah features configs/cifar10.py:source=folder,path=runs/cifar10-jpeg,\
+    # store=memory,anet.max_degrees=45.0 --backbone efficientnet_lite0
+    #   --weights runs/lite0.pth --image-size 160 --views 4 --out runs/lite0_160
+    "heads_bits": Study(
+        config="configs/cifar10.py",
+        presets=f"features,path=runs/lite0_160,{HEAD},labels_per_class=500",
+        rows={
+            "supervised": "supervised",
+            "SSAH": "cross_view=10.0,consistent_spread=1.0",
+        },
+        columns={str(n): f"bits={n}" for n in (12, 24, 32, 48, 64)},
+        baseline="supervised",
+        seeds=3,
+        heading="bits",
+    ),
+    # And by the number of labels, each at three lengths: the fewer labels, the sooner a
+    # linear layer knows them by heart.
+    "heads_labels": Study(
+        config="configs/cifar10.py",
+        presets=f"features,path=runs/lite0_160,{HEAD},bits=32",
+        rows={
+            f"{name}, {n} steps": f"{presets},steps={n},eval.every={n}"
+            for name, presets in (
+                ("supervised", "supervised"),
+                ("SSAH", "consistent_spread=1.0"),
+            )
+            for n in (100, 300, 1000)
+        },
+        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        baseline="supervised, 1000 steps",
+        seeds=3,
     ),
     # Where training long pays.
     "length_cifar10": Study(

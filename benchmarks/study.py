@@ -78,10 +78,14 @@ class Cell:
     seed: int
 
 
+def title(cell: Cell) -> str:
+    """The name of a cell's directory."""
+    return re.sub(r"[^a-z0-9]+", "_", f"{cell.row}-{cell.column}-{cell.seed}".lower())
+
+
 def directory_of(name: str, cell: Cell) -> Path:
     """Where a cell's run is."""
-    title = re.sub(r"[^a-z0-9]+", "_", f"{cell.row}-{cell.column}-{cell.seed}".lower())
-    return Path(_RUNS.value) / name / title
+    return Path(_RUNS.value) / name / title(cell)
 
 
 def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
@@ -97,6 +101,8 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
         _run(command, directory.with_name(f"{directory.name}.log"), core)
     found = json.loads(results.read_text())
     maps = {name: found[name] for name in ("map", "ndcg") if name in found}
+    if (measured := validation_map(directory)) is not None:
+        maps["validation"] = measured
     rest = {"wall_seconds": found["wall_seconds"]}
     rest["device"] = found.get("versions", {}).get("device", "cpu")
     if study.robustness:
@@ -116,6 +122,14 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     shown = " ".join(f"{value:.4f}" for value in maps.values())
     print(cell.row, cell.column, cell.seed, shown, flush=True)
     return maps | rest
+
+
+def validation_map(directory: Path) -> float | None:
+    """What validation queries say after the last step, where a run asks them."""
+    log = directory / "metrics.jsonl"
+    if not log.exists():
+        return None
+    return json.loads(log.read_text().splitlines()[-1]).get("validation/map")
 
 
 def _run(command: list[str], said: Path, core: int | None) -> None:

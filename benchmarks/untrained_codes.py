@@ -1,14 +1,14 @@
 """Codes of a frozen backbone: what binarisers are worth, and heads that learn.
 
-    ssah features folder:data.image_size=64,data.crop_size=0,data.max_shift=8,\
-data.flip=True,anet.max_degrees=45.0 --config.data.path=runs/cifar10-jpeg \
-      --backbone efficientnet_lite0 --weights PATH/efficientnet_lite0.pth \
-      --image-size 0 --views 4 --out runs/lite0_views
-    python benchmarks/untrained_codes.py --features runs/lite0_views
+    ssah features configs/cifar10.py:source=folder,path=runs/cifar10-jpeg,\
+store=memory,anet.max_degrees=45.0 --backbone efficientnet_lite0 \
+      --weights PATH/efficientnet_lite0.pth --image-size 160 --views 4 \
+      --out runs/lite0_160
+    python benchmarks/untrained_codes.py --features runs/lite0_160
 
 CIFAR-10 as JPEG files (class folders below train/ and test/), protocol `54k`: 1,000
 queries, 54,000 images to be found. EfficientNet-Lite0's features of images enlarged to
-64 pixels; binarisers learn from 10,000 images of the database, without labels. Heads
+160 pixels; binarisers learn from 10,000 images of the database, without labels. Heads
 learn on four stored views of each image: without labels from all images but queries,
 and as SSAH with so many labels a class, none of which is of a query or in the database.
 
@@ -47,7 +47,7 @@ _FEATURES = flags.DEFINE_string("features", None, "Of four views.", required=Tru
 _HEADS = flags.DEFINE_list("heads", ["32", "64", "16", "128"], "Bits of heads.")
 _LABELS = flags.DEFINE_list("labels", ["0", "10", "50", "500"], "A class, of heads.")
 _ONLY_HEADS = flags.DEFINE_bool("only_heads", False, "Other rows stay as recorded.")
-_STEPS = flags.DEFINE_integer("steps", 2000, "Of a head.")
+_STEPS = flags.DEFINE_integer("steps", 1000, "Of a head.")
 _SECONDS = flags.DEFINE_string("seconds", "", "Of `ssah features`, as JSON; kept.")
 _OUT = flags.DEFINE_string("out", None, "The record; None for benchmarks/results.")
 

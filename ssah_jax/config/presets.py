@@ -39,13 +39,12 @@ FEATURES = {
     "hnet.weights": "",
     "anet.kind": "stored",
     "anet.draws": 1,
-    "loss.name": "ssah",
-    "loss.cross_view": 1.0,
+    "loss.cross_view": 20.0,
     "optim.learning_rate": 2e-3,
 }
 """Another file's protocol on features of its images, with their stored views: hard
-samples from these, and two of them compared. For a linear layer, the hash loss and the
-rate that it was measured with; the weight of what views are asked goes with them."""
+samples from these, and two of them compared, at a weight for hash losses that are sums
+over bits. A linear layer learns at this rate."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "random": {

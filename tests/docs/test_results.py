@@ -1,6 +1,7 @@
 """Pages of docs/results show the records, line by line."""
 
 import importlib
+import itertools
 import json
 import re
 import subprocess
@@ -50,7 +51,23 @@ TABLES = {
     "backbone_speed": ("backbone_speed.py", "backbones"),
     "pretraining": ("study.py pretraining", "backbones"),
     "fine_tuning": ("study.py fine_tuning", "backbones"),
+    "heads": ("study.py heads", "backbones"),
+    "heads_bits": ("study.py heads_bits", "ssah"),
+    "heads_labels": ("study.py heads_labels", "ssah"),
+    "recognition": ("recognition.py", "ssah"),
 }
+
+
+def test_no_two_cells_of_a_study_share_a_directory(monkeypatch):
+    """Else the second would be the first one's numbers under another name."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("study")
+    for name, study in module.STUDIES.items():
+        cells = [
+            module.Cell(row, column, 0)
+            for row, column in itertools.product(study.rows, study.columns)
+        ]
+        assert len(set(map(module.title, cells))) == len(cells), name
 
 
 @pytest.mark.parametrize("name", TABLES)
