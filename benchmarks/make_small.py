@@ -22,7 +22,8 @@ FIELDS = (
     "source=folder,store=memory,protocol=low_label,num_queries=1000,"
     "num_validation=1000,hnet.widths=(32,64,128),batch.labelled=64,"
     "batch.unlabelled=128,mean=(0.491,0.482,0.447),std=(0.247,0.243,0.262),"
-    "max_shift=4,flip=True,eval.every=0,steps=1000,labels_per_class=500,seed=0"
+    "max_shift=4,flip=True,eval.every=0,steps=1000,labels_per_class=500,draws=1,"
+    "seed=0"
 )
 
 
