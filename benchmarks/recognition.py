@@ -5,9 +5,9 @@
 
 The pace has one threshold, a share of bits, for both kinds of deformation, and a target
 for what is recognised of both together. This measures them apart, at the last
-checkpoint: of unlabelled images whose class the teacher is sure of, the share that it
-still gives that class when they are deformed, and the share of bits that flip; by how
-far uniform draws reach, the run's own reach among them. One label an image.
+checkpoint: of the labels that the teacher is sure of in unlabelled images, the share
+that it still gives when they are deformed, and the share of bits that flip; by how far
+uniform draws reach, the run's own reach first.
 """
 
 import argparse
@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 import records
 
-from ssah_jax import pacing, similarity
+from ssah_jax import pacing
 from ssah_jax.method.adversary import turned
 from ssah_jax.method.codes import encode
-from ssah_jax.method.consistent import ask_teacher
+from ssah_jax.method.consistent import ask_teacher, labels_seen
 from ssah_jax.method.views import generate, make_views
 from ssah_jax.run import train_state
 from ssah_jax.run.experiment import iterate, prepare
@@ -49,30 +49,23 @@ def measure(workdir: Workdir, batches: int) -> dict:
         made = generate(state.anet, views, pace, config=uniform)
         images = made.images[len(views.label) :]
         codes = encode(state.teacher, state.teacher_stats, images, config=config)
-        logits = similarity.class_logits(
-            codes, state.centres, scale=config.loss.posterior_scale, offset=0.0
-        )
         return (
-            opinion.aligned.max(axis=-1) >= config.loss.gate,
-            logits.argmax(axis=-1) == opinion.aligned.argmax(axis=-1),
+            *labels_seen(codes, opinion, state, config=config),
             pacing.bit_flips(codes, opinion.code),
             turned(made)[len(views.label) :],
         )
 
     own = float(state.pace.window), float(state.pace.angle)
+    iterator = iterate(experiment, seed=config.seed + 1)
+    images = [jax.tree.map(jnp.asarray, next(iterator)) for _ in range(batches)]
     rows = []
     for window, angle in (own, *((x, x) for x in REACHES)):
-        iterator = iterate(experiment, seed=config.seed + 1)
+        reach = jnp.float32(window), jnp.float32(angle)
         found = [
-            deform(
-                jax.random.key(index),
-                jax.tree.map(jnp.asarray, next(iterator)),
-                jnp.float32(window),
-                jnp.float32(angle),
-            )
-            for index in range(batches)
+            deform(jax.random.key(index), batch, *reach)
+            for index, batch in enumerate(images)
         ]
-        sure, seen, flips, rotated = map(
+        seen, sure, flips, rotated = map(
             np.concatenate, zip(*jax.device_get(found), strict=True)
         )
         row = {
@@ -81,7 +74,7 @@ def measure(workdir: Workdir, batches: int) -> dict:
         }
         for kind, where in (("occluded", ~rotated), ("rotated", rotated)):
             row[kind] = {
-                "recognised": float(seen[where & sure].mean()),
+                "recognised": float(seen[where[:, None] & sure].mean()),
                 "flips": float(flips[where].mean()),
             }
         rows.append(row)
@@ -91,7 +84,7 @@ def measure(workdir: Workdir, batches: int) -> dict:
         "draws": config.anet.draws,
         "threshold": float(state.pace.threshold),
         "images": batches * config.batch.unlabelled,
-        "sure": float(sure.mean()),
+        "sure": float(sure.any(axis=-1).mean()),
         "rows": rows,
     }
 

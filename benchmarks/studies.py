@@ -83,6 +83,9 @@ MOSAICS = (
     "batch.unlabelled=128,bits=32,eval.every=0,optim.learning_rate=8e-3,steps=800"
 )
 
+LABELS = {str(n): f"labels_per_class={n}" for n in (10, 50, 500)}
+"""Labels a class: few, some and many."""
+
 HEAD = (
     "batch.labelled=64,batch.unlabelled=256,steps=1000,eval.every=1000,"
     "checkpoint_every=1000"
@@ -141,7 +144,7 @@ STUDIES = {
             "from scratch": "steps=2000",
             "frozen Lite0": f"steps=2000,{LITE0['frozen']}",
         },
-        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        columns=LABELS,
         baseline="from scratch",
         seeds=3,
     ),
@@ -156,7 +159,7 @@ STUDIES = {
             "SSAH from scratch": "",
             "SSAH, fine-tuned Lite0": LITE0["fine-tuned"],
         },
-        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        columns=LABELS,
         baseline="from scratch",
         seeds=3,
     ),
@@ -372,14 +375,11 @@ STUDIES = {
                 for w in (10, 20, 30)
             },
         },
-        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        columns=LABELS,
         baseline="supervised",
         seeds=1,
     ),
-    # The same features of larger images, by length of the codes.
-    # ssah features configs/cifar10.py:source=folder,path=runs/cifar10-jpeg,\
-    # store=memory,anet.max_degrees=45.0 --backbone efficientnet_lite0
-    #   --weights runs/lite0.pth --image-size 160 --views 4 --out runs/lite0_160
+    # The features of `untrained_codes.py`, of larger images, by length of the codes.
     "heads_bits": Study(
         config="configs/cifar10.py",
         presets=f"features,path=runs/lite0_160,{HEAD},labels_per_class=500",
@@ -405,7 +405,7 @@ STUDIES = {
             )
             for n in (100, 300, 1000)
         },
-        columns={str(n): f"labels_per_class={n}" for n in (10, 50, 500)},
+        columns=LABELS,
         baseline="supervised, 1000 steps",
         seeds=3,
     ),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ssah_jax import losses, similarity
 from ssah_jax.config import Config
@@ -91,6 +91,26 @@ def ask_teacher(state: TrainState, views: Views, *, config: Config) -> Opinion:
     return Opinion(code, posterior, aligned)
 
 
+def labels_seen(
+    hard: Float[Array, "U K"],
+    opinion: Opinion,
+    state: TrainState,
+    *,
+    config: Config,
+) -> tuple[Bool[Array, "U C"], Bool[Array, "U C"]]:
+    """Labels given to hard samples, and labels that the teacher is sure of.
+
+    Args:
+        hard: codes of hard samples of unlabelled images, `[U, K]`.
+        opinion: the teacher's, of the images themselves.
+        state: the class centres.
+        config: of the run.
+    """
+    logits = _class_logits(stop_gradient(hard), state, config)
+    seen = similarity.predicted_labels(logits, multi_label=config.data.multi_label)
+    return seen, opinion.aligned >= config.loss.gate
+
+
 def recognition(
     hard: Float[Array, "U K"],
     opinion: Opinion,
@@ -113,9 +133,7 @@ def recognition(
         least `loss.gate`, and the share of images that have any: the evidence.
     """
     mean = partial(masked_mean, axis_name=axis_name)
-    sure = opinion.aligned >= config.loss.gate
-    logits = _class_logits(stop_gradient(hard), state, config)
-    seen = similarity.predicted_labels(logits, multi_label=config.data.multi_label)
+    seen, sure = labels_seen(hard, opinion, state, config=config)
     return {
         "pace/recognised": mean(seen.astype(jnp.float32), sure),
         "pace/evidence": mean(jnp.any(sure, axis=-1).astype(jnp.float32)),
