@@ -356,6 +356,19 @@ STUDIES = {
         robustness=True,
         heading="steps",
     ),
+    # Its last two stages and head alone, at 96 pixels: what a core can fine-tune.
+    "lite0_stages": Study(
+        config="configs/cifar10.py",
+        presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=32,"
+        "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
+        "hnet.weights=runs/lite0.pth,hnet.image_size=96,hnet.frozen=6,"
+        "backbone_rate=0.1,learning_rate=2e-3,draws=1,steps=1000",
+        rows=BOTH,
+        columns={n: LABELS[n] for n in ("500", "50")},
+        baseline="supervised",
+        seeds=1,
+        robustness=True,
+    ),
     # Heads on frozen features: hash loss, agreement of views and spread labels.
     # ssah features folder:data.image_size=64,data.crop_size=0,data.max_shift=8,\
     # data.flip=True,anet.max_degrees=45.0 --config.data.path=runs/cifar10-jpeg
