@@ -3,15 +3,16 @@
     python benchmarks/study.py losses --jobs 2     # runs what is missing
     python benchmarks/study.py losses --table      # Markdown, for docs/results
     python benchmarks/study.py losses --finished   # records what there is; runs nothing
+    python benchmarks/study.py losses --minus csq  # points from a row, paired by seed
 
 A study names configurations by what follows the colon of `train.py --config`. Cells lie
 below --runs, one directory each; finished ones are not run again, interrupted ones go
 on. A seed decides split, initial parameters and every draw, so that rows are paired by
 seed. Cells run one to a core. When all cells are there, the record is written to
-benchmarks/results/STUDY.json.
+benchmarks/results/STUDY.json. With --finished it keeps cells that it had and whose runs
+are not here, if the study still asks for the same of them.
 """
 
-import dataclasses
 import itertools
 import json
 import os
@@ -26,56 +27,22 @@ from queue import SimpleQueue
 
 import records
 from absl import app, flags
-from scipy import stats
 from studies import STUDIES, Study
+from study_record import OLDER, SETS, Cell, cells_of, markdown, minus, summarise
+
+from ssah_jax import config as config_lib
+from ssah_jax.cli.config_option import read_config
+from ssah_jax.run.workdir import Workdir
 
 _JOBS = flags.DEFINE_integer("jobs", os.cpu_count() or 1, "Cells at a time.")
 _SEEDS = flags.DEFINE_integer("seeds", 0, "Seeds 0, 1, ...; 0 for the study's own.")
 _RUNS = flags.DEFINE_string("runs", "runs/study", "Directory of the runs.")
 _TABLE = flags.DEFINE_bool("table", False, "Print the record as Markdown; run nothing.")
+_MINUS = flags.DEFINE_string("minus", "", "Print differences from this row, likewise.")
 _FINISHED = flags.DEFINE_bool("finished", False, "Record finished cells; run nothing.")
 _ONLY = flags.DEFINE_list("only", [], "Run these rows alone; no record is written.")
 
-SETS = ("occluded", "rotated")
-"""Of queries, beside the clean ones; see `robustness.py`."""
-
-BESIDE = ("ndcg", *SETS, "validation")
-"""Beside `map`, where a run has them."""
-
 ROOT = Path(__file__).parents[1]
-
-
-OLDER = (
-    "earlier_parts",
-    "earlier_bits",
-    "earlier_peers",
-    "earlier_digits_parts",
-    "adversary_both",
-    "adversary_cifar10_both",
-    "adversary_easing",
-    "adversary_cifar10_easing",
-    "few_labels_cosine",
-    "few_labels_cifar10_cosine",
-    "adversary_own_loss",
-    "adversary_cifar10_own_loss",
-    "adversary_mosaics_own_loss",
-    "length_cifar10_own_loss",
-    "adversary_kept_draw",
-    "length_cifar10_kept_draw",
-)
-"""Records of what the library no longer does: ranges by hand with entropies held, hard
-samples occluded *and* turned, A-Net holding the mean hardness by a multiplier, a
-consistent loss that asked for cosines, beside this project's own hash loss, and a pace
-that followed the hardest of several draws."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One run of a study."""
-
-    row: str
-    column: str
-    seed: int
 
 
 def title(cell: Cell) -> str:
@@ -92,9 +59,11 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     """The results of a cell, which is trained unless it is finished."""
     directory = directory_of(name, cell)
     results = directory / "results.json"
-    if not results.exists():
-        presets = [study.presets, study.rows[cell.row], study.columns[cell.column]]
-        spec = ",".join(filter(None, [*presets, f"seed={cell.seed}"]))
+    presets = [study.presets, study.rows[cell.row], study.columns[cell.column]]
+    spec = ",".join(filter(None, [*presets, f"seed={cell.seed}"]))
+    if results.exists():
+        check_asked(directory, f"{ROOT / study.config}:{spec}")
+    else:
         command = ["train.py", "--config", f"{study.config}:{spec}"]
         command += ["--workdir", str(directory.resolve())]
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +73,7 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     if (measured := validation_map(directory)) is not None:
         maps["validation"] = measured
     rest = {"wall_seconds": found["wall_seconds"]}
-    rest["device"] = found.get("versions", {}).get("device", "cpu")
+    rest["devices"] = [found.get("versions", {}).get("device", "cpu")]
     if study.robustness:
         # Beside the run, which is complete.
         other = directory.with_name(f"{directory.name}.robustness.json").resolve()
@@ -122,6 +91,17 @@ def run_cell(name: str, study: Study, cell: Cell, core: int | None) -> dict:
     shown = " ".join(f"{value:.4f}" for value in maps.values())
     print(cell.row, cell.column, cell.seed, shown, flush=True)
     return maps | rest
+
+
+def check_asked(directory: Path, spec: str) -> None:
+    """Check that a finished run is of the configuration that its study asks for.
+
+    Raises:
+        SystemExit: it is of another, whose numbers would stand under this one's name.
+    """
+    found = Workdir(directory).read_config()
+    if differing := config_lib.differences(found, read_config(spec)):
+        raise SystemExit(f"{directory}: holds another run: {'; '.join(differing)}")
 
 
 def validation_map(directory: Path) -> float | None:
@@ -145,99 +125,14 @@ def _run(command: list[str], said: Path, core: int | None) -> None:
         raise RuntimeError(f"{said}: exit status {done.returncode}")
 
 
-def interval(differences: list[float]) -> float:
-    """Half the 95 % confidence interval of a mean difference (Student's t)."""
-    quantile = stats.t.ppf(0.975, len(differences) - 1)
-    return quantile * statistics.stdev(differences) / len(differences) ** 0.5
-
-
-def summarise(study: Study, found: dict[Cell, dict]) -> list[dict]:
-    """Mean, sd and paired difference to the baseline, for each row and column.
-
-    Each over the seeds that there are; differences over those of both.
-    """
-    table = []
-    for row, column in itertools.product(study.rows, study.columns):
-        here = {
-            x.seed: y for x, y in found.items() if (x.row, x.column) == (row, column)
-        }
-        if not here:
-            continue
-        base = {
-            x.seed: y["map"]
-            for x, y in found.items()
-            if (x.row, x.column) == (study.baseline, column)
-        }
-        values = [cell["map"] for cell in here.values()]
-        differences = [here[seed]["map"] - base[seed] for seed in here if seed in base]
-        sets = {
-            name: [cell.get(name) for cell in here.values()]
-            for name in BESIDE
-            if any(name in cell for cell in here.values())
-        }
-        table.append(
-            {
-                "row": row,
-                "column": column,
-                "presets": study.rows[row],
-                "seeds": sorted(here),
-                "map": values,
-                "mean": statistics.mean(values),
-                "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
-                "difference": statistics.mean(differences) if differences else None,
-                "difference_ci95": interval(differences)
-                if len(differences) > 1
-                else None,
-                **sets,
-                "devices": sorted({cell["device"] for cell in here.values()}),
-                "wall_seconds": statistics.mean(
-                    cell["wall_seconds"] for cell in here.values()
-                ),
-            }
-        )
-    return table
-
-
-def spread(values: list[float | None]) -> str:
-    """Mean and standard deviation of what was measured; of one value that alone."""
-    values = [value for value in values if value is not None]
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
-
-
-def markdown(name: str) -> str:
-    """The record's table."""
-    record = json.loads((records.RESULTS / f"{name}.json").read_text())
-    sets = [name for name in BESIDE if name in record["cells"][0]]
-    heads = [
-        "",
-        STUDIES.get(re.sub("_(own_loss|kept_draw)$", "", name), Study).heading,
-        "`map`",
-        f"minus {record['baseline']} (95 % CI)",
-        *sets,
-    ]
-    lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads))]
-    for line in record["cells"]:
-        same = line["row"] == record["baseline"]
-        difference = "" if line["difference"] is None else f"{line['difference']:+.3f}"
-        if line["difference_ci95"] is not None:
-            difference += f" ± {line['difference_ci95']:.3f}"
-        cells = [line["row"], line["column"], spread(line["map"])]
-        cells += ["" if same else difference]
-        cells += [spread(line[name]) if name in line else "" for name in sets]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main(argv: list[str]) -> None:
     """Run what is missing of a study and write its record, or print its table."""
-    tables = OLDER if _TABLE.value else ()
+    tables = OLDER if _TABLE.value or _MINUS.value else ()
     if len(argv) != 2 or argv[1] not in {*STUDIES, *tables}:
         raise app.UsageError(f"accepted is one of {', '.join([*STUDIES, *tables])}")
     name = argv[1]
-    if _TABLE.value:
-        print(markdown(name))
+    if _TABLE.value or _MINUS.value:
+        print(minus(name, _MINUS.value) if _MINUS.value else markdown(name))
         return
     study = STUDIES[name]
     seeds = range(_SEEDS.value or study.seeds)
@@ -262,6 +157,8 @@ def main(argv: list[str]) -> None:
 
     with ThreadPoolExecutor(_JOBS.value) as pool:
         found = dict(zip(cells, pool.map(work, cells), strict=True))
+    if _FINISHED.value:
+        found = cells_of(name, study) | found
     if not _ONLY.value:
         records.write(
             name,
@@ -269,7 +166,7 @@ def main(argv: list[str]) -> None:
                 "config": study.config,
                 "presets": study.presets,
                 "baseline": study.baseline,
-                "seeds": len({cell.seed for cell in cells}),
+                "seeds": len({cell.seed for cell in found}),
                 "jobs": _JOBS.value,
                 "cells": summarise(study, found),
             },

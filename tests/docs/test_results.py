@@ -1,7 +1,6 @@
 """Pages of docs/results show the records, line by line."""
 
 import importlib
-import itertools
 import json
 import re
 import subprocess
@@ -56,18 +55,6 @@ TABLES = {
     "heads_labels": ("study.py heads_labels", "ssah"),
     "recognition": ("recognition.py", "ssah"),
 }
-
-
-def test_no_two_cells_of_a_study_share_a_directory(monkeypatch):
-    """Else the second would be the first one's numbers under another name."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    module = importlib.import_module("study")
-    for name, study in module.STUDIES.items():
-        cells = [
-            module.Cell(row, column, 0)
-            for row, column in itertools.product(study.rows, study.columns)
-        ]
-        assert len(set(map(module.title, cells))) == len(cells), name
 
 
 @pytest.mark.parametrize("name", TABLES)
