@@ -48,7 +48,8 @@ def draw_hardest(state: TrainState, views: Views, *, config: Config) -> Drawn:
     """
     state = stop_gradient(state)
     look = partial(encode, state.teacher, state.teacher_stats, config=config)
-    clean = look(jnp.concatenate([views.labelled, views.unlabelled]))
+    # Apart: XLA merges the second with what the teacher is asked for its opinion.
+    clean = jnp.concatenate([look(views.labelled), look(views.unlabelled)])
     # Once: all draws are of the same logits.
     logits = propose(state.anet, views, config=config)
 

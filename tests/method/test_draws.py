@@ -9,7 +9,7 @@ import pytest
 from step_cases import make_batch, make_state, relative_error, small_config
 
 from ssah_jax.config import ConfigError
-from ssah_jax.method import adversary, consistent, steps
+from ssah_jax.method import adversary, consistent, draws, steps
 from ssah_jax.method.codes import encode
 from ssah_jax.method.draws import draw_hardest, pace_of_first
 from ssah_jax.method.views import generate, make_views
@@ -66,6 +66,31 @@ def test_draws_are_of_one_policy_and_differ():
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(views.keys)
     alone = generate(state.anet, views.replace(keys=keys), state.pace, config=CONFIG)
     np.testing.assert_allclose(second, alone.images, atol=1e-6)
+
+
+def test_the_teacher_encodes_clean_images_as_for_its_opinion(monkeypatch):
+    # Else XLA would not merge the two passes.
+    state, batch = make_state(CONFIG), make_batch(CONFIG)
+    views, seen = make_views(jax.random.key(3), batch, config=CONFIG), {}
+    for module in (draws, consistent):
+        arguments = seen[module] = []
+
+        def look(*given, found=arguments, config):
+            found.append(given)
+            return encode(*given, config=config)
+
+        monkeypatch.setattr(module, "encode", look)
+    # One trace, so that what is the same is the same object.
+    jax.eval_shape(
+        lambda state, views: (
+            draw_hardest(state, views, config=CONFIG),
+            consistent.ask_teacher(state, views, config=CONFIG),
+        ),
+        state,
+        views,
+    )
+    (opinion,) = seen[consistent]
+    assert any(images is opinion[2] for *_, images in seen[draws])
 
 
 @pytest.mark.slow
