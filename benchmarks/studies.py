@@ -316,6 +316,7 @@ STUDIES = {
             "SSAH, offset 0.3": "loss.label_offset=0.3",
             "SSAH, gate 0.8": "gate=0.8",
             "SSAH, not aligned": "loss.align=False",
+            "SSAH, hardest of 4 draws": "draws=4",
         },
         columns={"2100": ""},
         baseline="random, whole family",
