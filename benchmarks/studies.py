@@ -173,17 +173,22 @@ STUDIES = {
         seeds=1,
         robustness=True,
     ),
-    # All else equal.
+    # The one of each method that validation queries chose there.
     "peers": Study(
         config="configs/fashion_mnist.py",
         presets=FASHION,
         rows={
             "SSAH": "",
-            "SSDPH": "ssdph",
-            "SSDH": "ssdh",
-            "pseudo-labels": PSEUDO_LABELS,
+            **{
+                name: TRIALS[name]
+                for name in (
+                    "SSDPH, weight 20",
+                    "SSDH, weight 0.1",
+                    "pseudo-labels to 30 degrees, weight 1",
+                )
+            },
         },
-        columns={str(n): f"labels_per_class={n}" for n in (10, 50)},
+        columns={"50": LABELS["50"]},
         baseline="SSAH",
         seeds=3,
         robustness=True,
