@@ -46,6 +46,19 @@ FEATURES = {
 samples from these, and two of them compared, at a weight for hash losses that are sums
 over bits. A linear layer learns at this rate."""
 
+FINE_TUNE = {
+    "hnet.backbone": "efficientnet_lite0",
+    "hnet.weights": "default",
+    "hnet.frozen": 6,
+    "hnet.image_size": 96,
+    "optim.learning_rate": 2e-3,
+    "optim.backbone_rate": 0.1,
+    "batch.labelled": 32,
+    "batch.unlabelled": 64,
+}
+"""The last two stages and the head of a small network with ImageNet's weights, which is
+what a CPU can fine-tune: measured in docs/results/ssah.md."""
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "random": {
         "anet.kind": "random",
@@ -57,13 +70,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "supervised": SUPERVISED,
     "ssdph": SUPERVISED | {"loss.name": "ssdph", "loss.consistent_teacher": 20.0},
     "ssdh": SUPERVISED | {"loss.name": "ssdh", "loss.consistent_graph": 0.2},
+    "fine_tune": FINE_TUNE,
     "features": FEATURES,
     "unsupervised": SUPERVISED | {"batch.labelled": 0, "loss.cross_view": 1.0},
 }
-"""Presets that turn a configuration into one of SSAH's rivals, all else equal:
-deformations drawn at random, from the whole family or as far as the pace reaches;
-labelled images alone; two semi-supervised methods; a head on `ssah features`; no labels
-at all."""
+"""Presets that turn a configuration into another, all else equal: deformations drawn at
+random, from the whole family or as far as the pace reaches; labelled images alone; two
+semi-supervised methods; a network that begins with ImageNet's weights; a head on `ssah
+features`; no labels at all."""
 
 _SEPARATOR = (
     r",(?![^()]*\))(?![^\[\]]*\])"

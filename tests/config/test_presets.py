@@ -42,6 +42,9 @@ def test_smoke_and_variants(path):
     }
     rival = from_config_dict(module.get_config("supervised,loss.name=orthohash"))
     assert (rival.anet.kind, rival.loss.name) == ("none", "orthohash")
+    tuned = from_config_dict(module.get_config("fine_tune"))
+    assert (tuned.hnet.frozen, tuned.hnet.backbone) == (6, "efficientnet_lite0")
+    assert (tuned.data, tuned.loss, tuned.anet) == (plain.data, plain.loss, plain.anet)
     # The last one wins.
     assert from_config_dict(module.get_config("smoke,steps=7")).steps == 7
     assert from_config_dict(module.get_config("steps=7,smoke")).steps == smoke.steps

@@ -43,8 +43,10 @@ TABLES = {
         )
     },
     "peers_tuning": ("study.py peers_tuning", "ssah"),
+    "peers": ("study.py peers", "ssah"),
     "adversary_mosaics": ("study.py adversary_mosaics", "ssah"),
     "lite0_cifar10": ("study.py lite0_cifar10", "ssah"),
+    "lite0_stages": ("study.py lite0_stages", "ssah"),
     "length_cifar10": ("study.py length_cifar10", "ssah"),
     "earlier_digits_parts": ("study.py earlier_digits_parts", EARLIER),
     "backbone_speed": ("backbone_speed.py", "backbones"),
@@ -77,6 +79,15 @@ def test_the_page_shows_the_record(name, monkeypatch):
     assert len(lines) > 2
     for line in lines:
         assert line in text
+
+
+def test_the_page_shows_what_was_hoped_for_as_the_records_have_it(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    goals = importlib.import_module("goals").goals()
+    text = (ROOT / "docs/results/ssah.md").read_text()
+    assert len(goals) == 7
+    for hoped, measured in goals.items():
+        assert f"| {hoped} | {measured} |" in text
 
 
 @pytest.mark.slow
