@@ -265,7 +265,8 @@ def test_variants_run(word):
     if word in ("ssdph", "ssdh"):
         term = {"ssdph": "teacher", "ssdh": "graph"}[word]
         assert float(metrics[f"loss/consistent_{term}"]) > 0
-    assert ("loss/hard" in metrics) == (word in ("random", "paced"))
+    made = ("random", "paced", "fine_tune")
+    assert ("loss/hard" in metrics) == (word in made)
 
 
 @pytest.mark.slow
