@@ -3,11 +3,10 @@
 python benchmarks/goals.py   # Markdown, for docs/results/ssah.md
 """
 
-import json
 import statistics
 
 import records
-from study_record import SETS, points
+from study_record import SETS, paired, points
 
 SUPERVISED, CHANCE, SSAH = "supervised", "random, whole family", "SSAH"
 FOUR = "SSAH, hardest of 4 draws"
@@ -16,10 +15,9 @@ NUMBERS = ("none", "one seed", "two seeds", "three seeds", "four seeds", "five s
 
 def row_of(study: str, row: str, column: str) -> dict:
     """A row of a study's record."""
-    record = json.loads((records.RESULTS / f"{study}.json").read_text())
     (found,) = (
         line
-        for line in record["cells"]
+        for line in records.read(study)["cells"]
         if (line["row"], line["column"]) == (row, column)
     )
     return found
@@ -39,10 +37,9 @@ def beside(
 ) -> str:
     """Points of a row from another on clean, occluded and rotated queries; seeds."""
     lines = [row_of(study, each, column) for each in (row, other)]
-    texts = [points(*lines, each) for each in sets]
-    values, seeds = zip(*(text[:-1].rsplit(" (", 1) for text in texts), strict=True)
-    counted = listed([NUMBERS[int(n)] for n in dict.fromkeys(seeds)])
-    return f"{listed(list(values))} ({counted})"
+    found = [paired(*lines, each) for each in sets]
+    seeds = listed([NUMBERS[n] for n in dict.fromkeys(map(len, found))])
+    return f"{listed(list(map(points, found)))} ({seeds})"
 
 
 def lost(study: str, row: str, column: str) -> str:

@@ -26,7 +26,8 @@
 # STEPS   of CIFAR-10's configuration (its own: 10000).
 set -u
 cd "$(dirname "$0")/.."
-OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} WEIGHTS=${WEIGHTS:-} TINY=${TINY:-} PARTS=${PARTS:-}
+OUT=${OUT:-runs/gpu} DATA=${DATA:-} WHEELS=${WHEELS:-} WEIGHTS=${WEIGHTS:-}
+TINY=${TINY:-} PARTS=${PARTS:-}
 PEAK=${PEAK:-495 989} STEPS=${STEPS:-10000}
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
@@ -121,6 +122,7 @@ train_all() {
       --config="configs/cifar10.py:$presets,${variant/ssah/}" &
   done
   for job in $(jobs -p); do wait "$job" || failed=1; done
+  # shellcheck disable=SC2086
   "$PYTHON" - "$OUT" "$part" $variants <<'PYTHON'
 import json, pathlib, sys
 out, part, *variants = pathlib.Path(sys.argv[1]), *sys.argv[2:]

@@ -226,10 +226,7 @@ def main(_: list[str]) -> None:
         records.write(_RECORD.value, measure(Workdir(_WORKDIR.value)))
     if not _OUT.value:
         return
-    found, study = (
-        json.loads((records.RESULTS / f"{name}.json").read_text())
-        for name in (_RECORD.value, "adversary")
-    )
+    found, study = (records.read(name) for name in (_RECORD.value, "adversary"))
     # The same picture from the same records, byte for byte.
     with mpl.rc_context({"svg.hashsalt": "ssah", "svg.fonttype": "none"}):
         draw(found, study).savefig(_OUT.value, metadata={"Date": None})

@@ -12,7 +12,6 @@ uniform draws reach, the run's own reach first.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -91,7 +90,7 @@ def measure(workdir: Workdir, batches: int) -> dict:
 
 def markdown() -> str:
     """The record's table; the run's own reach is its first row."""
-    record = json.loads((records.RESULTS / "recognition.json").read_text())
+    record = records.read("recognition")
     lines = [
         "| windows to | recognised | bits | angles to | recognised | bits |",
         "| --- | --- | --- | --- | --- | --- |",

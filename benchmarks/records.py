@@ -15,6 +15,11 @@ from ssah_jax.run import evaluators
 RESULTS = Path(__file__).parent / "results"
 
 
+def read(name: str) -> dict[str, Any]:
+    """What benchmarks/results/NAME.json has."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def write(
     name: str, record: dict[str, Any], path: str | None = None, *, quiet: bool = False
 ) -> None:

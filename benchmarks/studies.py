@@ -365,10 +365,8 @@ STUDIES = {
     # Its last two stages and head alone, at 96 pixels: what a core can fine-tune.
     "lite0_stages": Study(
         config="configs/cifar10.py",
-        presets="source=folder,path=runs/cifar10-jpeg,store=memory,batch.labelled=32,"
-        "batch.unlabelled=64,eval.every=0,hnet.backbone=efficientnet_lite0,"
-        "hnet.weights=runs/lite0.pth,hnet.image_size=96,hnet.frozen=6,"
-        "backbone_rate=0.1,learning_rate=2e-3,draws=1,steps=1000",
+        presets="source=folder,path=runs/cifar10-jpeg,store=memory,fine_tune,"
+        "hnet.weights=runs/lite0.pth,eval.every=0,draws=1,steps=1000",
         rows=BOTH,
         columns={n: LABELS[n] for n in ("500", "50")},
         baseline="supervised",

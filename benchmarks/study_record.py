@@ -2,10 +2,8 @@
 
 import dataclasses
 import itertools
-import json
 import re
 import statistics
-from collections.abc import Iterable
 from typing import Any
 
 import records
@@ -117,7 +115,7 @@ def cells_of(name: str, study: Study) -> dict[Cell, dict[str, Any]]:
     path = records.RESULTS / f"{name}.json"
     if not path.exists():
         return {}
-    record = json.loads(path.read_text())
+    record = records.read(name)
     for field in ("config", "presets"):
         if record[field] != getattr(study, field):
             raise SystemExit(
@@ -142,14 +140,9 @@ def cells_of(name: str, study: Study) -> dict[Cell, dict[str, Any]]:
     return found
 
 
-def measured(values: Iterable[float | None]) -> list[float]:
-    """Without those that no run has."""
-    return [value for value in values if value is not None]
-
-
 def spread(values: list[float | None]) -> str:
     """Mean and standard deviation of what was measured; of one value that alone."""
-    values = measured(values)
+    values = [value for value in values if value is not None]
     if len(values) < 2:
         return f"{values[0]:.3f}"
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
@@ -157,7 +150,7 @@ def spread(values: list[float | None]) -> str:
 
 def markdown(name: str) -> str:
     """The record's table."""
-    record = json.loads((records.RESULTS / f"{name}.json").read_text())
+    record = records.read(name)
     sets = [name for name in BESIDE if name in record["cells"][0]]
     heads = [
         "",
@@ -185,7 +178,7 @@ def minus(name: str, other: str) -> str:
     Raises:
         SystemExit: the record has no such row.
     """
-    record = json.loads((records.RESULTS / f"{name}.json").read_text())
+    record = records.read(name)
     lines = record["cells"]
     if other not in {line["row"] for line in lines}:
         rows = ", ".join(repr(row) for row in {line["row"]: None for line in lines})
@@ -199,24 +192,29 @@ def minus(name: str, other: str) -> str:
         if line["row"] == other or line["column"] not in base:
             continue
         cells = [line["row"], line["column"]]
-        cells += [points(line, base[line["column"]], key) for key in sets]
+        for key in sets:
+            differences = paired(line, base[line["column"]], key)
+            seeds = len(differences)
+            cells.append(f"{points(differences)} ({seeds})" if seeds else "")
         table.append("| " + " | ".join(cells) + " |")
     return "\n".join(table)
 
 
-def points(line: dict[str, Any], base: dict[str, Any], key: str) -> str:
-    """Mean difference in points, its 95 % interval, and of how many seeds it is."""
+def paired(line: dict[str, Any], base: dict[str, Any], key: str) -> list[float]:
+    """Points by which a row differs from another, for each seed that both have."""
     if key not in line or key not in base:
-        return ""
+        return []
     both = [
         (line[key][line["seeds"].index(seed)], base[key][base["seeds"].index(seed)])
         for seed in line["seeds"]
         if seed in base["seeds"]
     ]
-    differences = [100 * (a - b) for a, b in both if None not in (a, b)]
-    if not differences:
-        return ""
+    return [100 * (a - b) for a, b in both if None not in (a, b)]
+
+
+def points(differences: list[float]) -> str:
+    """Their mean, and half the 95 % interval where there are several."""
     text = f"{statistics.mean(differences):+.1f}"
     if len(differences) > 1:
         text += f" ± {interval(differences):.1f}"
-    return f"{text} ({len(differences)})"
+    return text

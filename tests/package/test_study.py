@@ -1,5 +1,6 @@
 """`benchmarks/study.py` gives no cell another's numbers, and loses none."""
 
+import dataclasses
 import importlib
 import itertools
 import json
@@ -89,7 +90,8 @@ def test_but_not_of_a_study_that_has_changed(changed, study, small, monkeypatch)
     finish(study, "b", 0, ",bits=8", 0.6)
     study.main(["study.py", "small"])
     value = "steps=6" if changed == "presets" else {"a": "", "b": "bits=12"}
-    object.__setattr__(study.STUDIES["small"], changed, value)
+    other = dataclasses.replace(study.STUDIES["small"], **{changed: value})
+    monkeypatch.setitem(study.STUDIES, "small", other)
     (small / "runs").rename(small / "gone")
     with pytest.raises(SystemExit, match="remove the record to begin anew"):
         study.main(["study.py", "small"])
